@@ -34,7 +34,8 @@ class Status(enum.IntEnum):
     """The key does not exist; nothing changed."""
     PRECONDITION_FAILED = 3
     """The operation's condition does not hold; nothing changed. ``version`` is the entry's (0:
-    none).""" NOT_AN_INTEGER = 4
+    none)."""
+    NOT_AN_INTEGER = 4
     """``Incr`` on a value that is not a decimal 64-bit integer; nothing changed."""
     OVERFLOW = 5
     """``Incr`` would leave the signed 64-bit range; nothing changed."""
