@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
 from raftcache.units import format_duration, format_size, parse_duration, parse_size
@@ -62,6 +63,8 @@ def _members(value: object) -> object:
         identifier, _, addresses = part.partition("=")
         peer, _, http = addresses.partition("/")
         members.append({"id": identifier.strip(), "peer": peer.strip(), "http": http.strip()})
+    if not members:
+        raise ValueError("no members")
     return members
 
 
@@ -95,6 +98,17 @@ Members = Annotated[tuple[Member, ...], NoDecode, BeforeValidator(_members), MEM
 Policy = Literal["lru", "lfu", "fifo", "sieve", "s3fifo"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json", "auto"]
+
+
+def kind_of(field: FieldInfo) -> Kind | None:
+    """The kind that a field's annotation names."""
+    return next((each for each in field.metadata if isinstance(each, Kind)), None)
+
+
+def choices_of(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a field admits, when it admits only some."""
+    choices = getattr(field.annotation, "__args__", ())
+    return choices if all(isinstance(choice, str) for choice in choices) else ()
 
 
 def show(kind: Kind | None, value: Any) -> str:

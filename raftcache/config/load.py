@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, TomlConfigSettingsSource
 
-from raftcache.config.kinds import MEMBERS, Kind, Member, show
+from raftcache.config.kinds import MEMBERS, Kind, Member, choices_of, kind_of, show
 from raftcache.config.settings import Settings
 
 
@@ -84,10 +84,9 @@ def should_be(path: Sequence[int | str]) -> str:
         return MEMBERS.should_be
     if path[0] == "secret":
         return "text of at least 16 characters"
-    choices = getattr(field.annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
+    if choices := choices_of(field):
         return "one of " + ", ".join(choices)
-    kind = next((each for each in field.metadata if isinstance(each, Kind)), None)
+    kind = kind_of(field)
     return (kind.should_be if kind else "text") + _bounds(kind, field.metadata)
 
 
