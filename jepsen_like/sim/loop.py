@@ -1,0 +1,150 @@
+"""The least of an asyncio event loop: enough for futures, tasks, sleeps and time-outs.
+
+``asyncio.Future`` and ``asyncio.Task`` need ``call_soon``, ``time`` and a few more; everything that
+would touch sockets, signals, threads or processes is left out and raises ``NotImplementedError``.
+Each simulated process has a loop of its own; the scheduler makes it the running one while one of
+the process's callbacks runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jepsen_like.sim.scheduler import Process
+
+
+class Handle(asyncio.TimerHandle):
+    """A scheduled callback, of a process or (``None``) of the world."""
+
+    __slots__ = ("process",)
+
+    def __init__(
+        self,
+        process: Process | None,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        when: float,
+    ) -> None:
+        # The parent's constructor wants a real loop and copies the context; neither is needed.
+        self.process = process
+        self._callback: Callable[..., object] | None = callback
+        self._args: tuple[Any, ...] = args
+        self._context: Context | None = context
+        self._when = when
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback = None
+        self._args = ()
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def when(self) -> float:
+        return self._when
+
+    def run(self) -> None:
+        callback = self._callback
+        if callback is None:
+            return
+        if self._context is None:
+            callback(*self._args)
+        else:
+            self._context.run(callback, *self._args)
+
+    def __repr__(self) -> str:
+        owner = "world" if self.process is None else self.process.name
+        return f"<Handle {owner} {self._callback!r} at {self._when:.6f}>"
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """Event loop of one process, driven by the scheduler.
+
+    The overrides are less generic than the stubs of asyncio: nobody calls them but asyncio itself.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._tasks: dict[asyncio.Task[Any], None] = {}  # strong references, in order of creation
+
+    def time(self) -> float:
+        return self._process.clock.now()
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return self._process.alive
+
+    def is_closed(self) -> bool:
+        return not self._process.alive
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Handle:
+        process = self._process
+        handle = Handle(process, callback, args, context, process.scheduler.now)
+        if process.alive:
+            process.scheduler.ready.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> Handle:
+        return self.call_at(self.time() + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: Context | None = None,
+    ) -> Handle:
+        process = self._process
+        delay = max(0.0, when - self.time()) / process.clock.rate
+        return process.schedule(process.scheduler.now + delay, callback, args, context)
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self,
+        coro: Coroutine[Any, Any, Any],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+        **_: Any,
+    ) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        # A task that dies with its process is no mistake of the program: do not warn about it.
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        self._tasks[task] = None
+        task.add_done_callback(self._forget)
+        return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
+
+    def drop_tasks(self) -> None:
+        """Forget all tasks: their process is dead. Their ``finally`` clauses may still run when
+        they are collected, but no effect of a dead process reaches the world."""
+        self._tasks.clear()
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if not self._process.alive:
+            return
+        message = context.get("message", "exception in the event loop")
+        exception = context.get("exception")
+        self._process.scheduler.violation(
+            "a callback raised", f"{self._process.name}: {message}: {exception!r}"
+        )
