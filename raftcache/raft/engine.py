@@ -1,0 +1,239 @@
+"""PySyncObj, and everything that reaches into it: the only module that does.
+
+Used of it are public names, single-underscore names and three module globals: ``createJournal``
+(our journal instead of its own, while an object is being made), ``monotonicTime`` (the runtime's
+clock instead of the process's) and ``PIPE_NOTIFIER_ENABLED`` (off: nobody waits in its poller).
+``tests/raft/test_engine.py`` fails when PySyncObj changes any of these.
+
+The engine never elects on its own (timeouts of 1e15 s): ``campaign`` and ``step_down`` drive it
+from outside. It never compacts: the journal trims itself, and ``install`` hands up a snapshot whose
+state was restored already. Commands carry type byte 0x40, unknown to PySyncObj: it replicates and
+commits them and applies nothing; the group applies them from the journal, so that no pickle is
+involved.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import pysyncobj.syncobj as core_module
+from pysyncobj import SyncObj, SyncObjConf
+from pysyncobj.node import Node
+from pysyncobj.transport import Transport
+
+from raftcache.raft.journal import Entry, Journal
+
+NO_OP: Final = b"\x01"
+"""PySyncObj's own no-op, the first entry of every term."""
+COMMAND: Final = b"\x40"
+"""Type byte of our commands."""
+
+_NEVER_S: Final = 1e15
+_UNBOUNDED_BYTES: Final = 2**60
+
+# The engine's serializer complains whenever a follower needs a snapshot, which we carry ourselves.
+logging.getLogger("pysyncobj.serializer").disabled = True
+
+_clock: Callable[[], float] = core_module.monotonicTime
+
+
+def _now() -> float:
+    return _clock()
+
+
+core_module.monotonicTime = _now
+core_module.PIPE_NOTIFIER_ENABLED = False
+
+
+class CoreNode(Node):  # type: ignore[misc]
+    """A member. Hashes by its position, so that PySyncObj's sets of nodes have the same order
+    always."""
+
+    def __init__(self, id: str, position: int) -> None:
+        super().__init__(id)
+        self._position = position
+
+    def __hash__(self) -> int:
+        return self._position
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.id == other.id
+
+
+class _Outlet(Transport):  # type: ignore[misc]
+    """PySyncObj's view of the transport: hands everything it sends to ``outgoing``."""
+
+    def __init__(self, outgoing: Callable[[str, dict[str, Any]], None]) -> None:
+        super().__init__(None, None, None)
+        self._outgoing = outgoing
+
+    def send(self, node: Node, message: dict[str, Any]) -> bool:
+        self._outgoing(node.id, message)
+        return True
+
+    def dropNode(self, node: Node) -> None:  # noqa: N802
+        pass
+
+    def addNode(self, node: Node) -> None:  # noqa: N802
+        pass
+
+    def destroy(self) -> None:
+        pass
+
+
+class Engine:
+    """One unmodified SyncObj. ``members`` are the ids of all voters, this ``node`` among them."""
+
+    def __init__(
+        self,
+        node: str,
+        members: Sequence[str],
+        journal: Journal,
+        outgoing: Callable[[str, dict[str, Any]], None],
+        clock: Callable[[], float],
+        heartbeat_s: float,
+        fallback_s: float,
+    ) -> None:
+        self.node = node
+        self.others = tuple(member for member in members if member != node)
+        self.majority = len(members) // 2 + 1
+        self._clock = clock
+        self._nodes = {member: CoreNode(member, i) for i, member in enumerate(members)}
+        self._stranger = CoreNode("", len(members))
+        self._outlet = _Outlet(outgoing)
+        self._enter()
+        conf = SyncObjConf(
+            autoTick=False,
+            commandsQueueSize=0,
+            commandsWaitLeader=False,
+            appendEntriesUseBatch=False,
+            appendEntriesPeriod=heartbeat_s,
+            appendEntriesBatchSizeBytes=_UNBOUNDED_BYTES,
+            raftMinTimeout=_NEVER_S,
+            raftMaxTimeout=2 * _NEVER_S,
+            connectionTimeout=3 * _NEVER_S,
+            leaderFallbackTimeout=fallback_s,
+            logCompactionMinEntries=_UNBOUNDED_BYTES,
+            logCompactionMinTime=_NEVER_S,
+        )
+        create_journal = core_module.createJournal
+        core_module.createJournal = lambda _file: journal
+        try:
+            self._core = SyncObj(
+                self._nodes[node],
+                [self._nodes[other] for other in self.others],
+                conf,
+                transport=self._outlet,
+            )
+        finally:
+            core_module.createJournal = create_journal
+
+    def _enter(self) -> None:
+        global _clock
+        _clock = self._clock
+
+    # -- state
+
+    @property
+    def term(self) -> int:
+        term: int = self._core.raftCurrentTerm
+        return term
+
+    @property
+    def is_leader(self) -> bool:
+        leading: bool = self._core._isLeader()
+        return leading
+
+    @property
+    def leader(self) -> str | None:
+        """The leader of the current term, as far as known."""
+        node = self._core._getLeader()
+        return None if node is None or not node.id else node.id
+
+    @property
+    def commit_index(self) -> int:
+        index: int = self._core.raftCommitIndex
+        return index
+
+    @property
+    def last_applied(self) -> int:
+        index: int = self._core.raftLastApplied
+        return index
+
+    def match_index(self, node: str) -> int:
+        """How far ``node``'s log is known to match this leader's."""
+        return int(self._core.getStatus().get(f"match_idx_server_{node}", 0))
+
+    # -- input
+
+    def tick(self) -> None:
+        """Commit, append what was submitted, send."""
+        self._enter()
+        self._core.doTick(0.0)
+
+    def submit(self, command: bytes, on_error: Callable[[object, int], None]) -> None:
+        """Queue a command for the next tick. Exactly one of three follows: the journal's
+        ``on_append`` with this very object, ``on_error``, or an outgoing ``apply_command`` with it
+        (not leader)."""
+        self._core._applyCommand(command, on_error)
+
+    def deliver(self, node: str, message: dict[str, Any]) -> None:
+        """Hand up a message that passed the transport's guards."""
+        self._enter()
+        self._outlet._onMessageReceived(self._nodes[node], message)
+
+    def connect(self, node: str) -> None:
+        """From now on entries may be sent to ``node``."""
+        self._enter()
+        self._outlet._onNodeConnected(self._nodes[node])
+
+    def disconnect(self, node: str) -> None:
+        """Send nothing to ``node`` until ``connect``."""
+        self._enter()
+        self._outlet._onNodeDisconnected(self._nodes[node])
+
+    def campaign(self) -> None:
+        """Become a candidate of the next term, now."""
+        self._enter()
+        leader = self._core._getLeader()
+        self._outlet._onMessageReceived(leader, {"type": "timeout_now", "term": self.term})
+        self._core.doTick(0.0)
+
+    def step_down(self, term: int) -> None:
+        """Adopt ``term`` (higher than the current one) as a follower; grants nothing, since no log
+        ends in term -1."""
+        self._enter()
+        request = {"type": "request_vote", "term": term, "last_log_index": 0, "last_log_term": -1}
+        self._outlet._onMessageReceived(self._stranger, request)
+
+    def transfer(self, target: str) -> bool:
+        """Ask ``target``, when it has the whole log, to campaign."""
+        self._enter()
+        outcome: list[int] = []
+        self._core.transferLeadership(self._nodes[target], lambda _, error: outcome.append(error))
+        return outcome == [0]
+
+    def install(self, leader: str | None, term: int, previous: Entry, last: Entry) -> None:
+        """Replace the log by the last two entries of a snapshot whose state has been restored. What
+        is unpickled by PySyncObj here was pickled here, of typed values."""
+        manifest = gzip.compress(pickle.dumps((None, last, previous, ())), 0)
+        message = {
+            "type": "append_entries",
+            "term": term,
+            "commit_index": 0,
+            "serialized": (manifest, True, True),
+        }
+        self._enter()
+        node = None if leader is None else self._nodes[leader]
+        self._outlet._onMessageReceived(node, message)
+        self._outlet._onMessageReceived(
+            node, {"type": "append_entries", "term": term, "commit_index": last[1]}
+        )
+
+    def close(self) -> None:
+        """Let go of PySyncObj's resources."""
+        self._core.destroy()

@@ -1,0 +1,408 @@
+"""One Raft group on one node: propose, read, transfer; the parts of this package joined.
+
+Every proposal ends: applied, with the state machine's result; surely not applied (it entered no
+log, or another entry was committed at its index); or unknown (a snapshot covered its index). One
+that stays undecided while this node is cut off is bounded by its proposer's own deadline.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from raftcache.raft import wire
+from raftcache.raft.election import Election
+from raftcache.raft.engine import COMMAND, Engine
+from raftcache.raft.journal import Journal
+from raftcache.raft.options import RaftOptions
+from raftcache.raft.reads import Confirmed, Reads
+from raftcache.raft.snapshots import Snapshots, StateMachine
+from raftcache.raft.transport import GroupTransport, TransportEvents
+from raftcache.runtime import Runtime
+
+TRANSFER_LIMIT: Final = 2.0
+"""A transfer that takes longer than this many election timeouts is given up."""
+_TRIM_SLACK: Final = 1.25
+
+
+class Outcome(enum.Enum):
+    """How a proposal ended."""
+
+    APPLIED = 0
+    NOT_APPLIED = 1
+    UNKNOWN = 2
+
+
+Done = Callable[[Outcome, Any], None]
+
+
+class Network(Protocol):
+    """The part of ``peers.Peers`` that a group needs."""
+
+    def send(self, node: str, message: wire.Message) -> bool: ...
+
+    def connected(self, node: str) -> bool: ...
+
+
+class _Proposal:
+    __slots__ = ("command", "done", "hint", "term")
+
+    def __init__(self, command: bytes, hint: Any, done: Done) -> None:
+        self.command = command
+        self.hint = hint
+        self.done = done
+        self.term = 0
+
+
+class RaftGroup:
+    """``on_change`` is called when the leader, the term or readiness changed."""
+
+    def __init__(
+        self,
+        group: int,
+        node: str,
+        replicas: Sequence[str],
+        runtime: Runtime,
+        options: RaftOptions,
+        journal: Journal,
+        machine: StateMachine,
+        network: Network,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.group = group
+        self._runtime = runtime
+        self._options = options
+        self._journal = journal
+        self._machine = machine
+        self._network = network
+        self._on_change = on_change
+        self._submitted: dict[int, _Proposal] = {}
+        self._appended: dict[int, _Proposal] = {}
+        self._scheduled = False
+        self._closed = False
+        self._transfer: tuple[str | None, float, int] | None = None
+        self._seen: tuple[object, ...] = ()
+        events = TransportEvents()
+        self._transport = GroupTransport(group, journal, runtime, options, network.send, events)
+        journal.on_append = self._on_append
+        self.engine = Engine(
+            node,
+            replicas,
+            journal,
+            self._transport.outgoing,
+            runtime.now,
+            options.heartbeat_s,
+            2 * options.election_timeout_s,
+        )
+        self._transport.engine = self.engine
+        self.applied_index = self.engine.last_applied
+        self._election = Election(
+            group,
+            self.engine,
+            journal,
+            runtime,
+            options,
+            list(replicas).index(node),
+            network.send,
+            network.connected,
+        )
+        self.reads = Reads(
+            group, self.engine, journal, runtime, options, network.send, lambda: self.applied_index
+        )
+        self.snapshots = Snapshots(
+            group,
+            self.engine,
+            journal,
+            self._transport,
+            machine,
+            runtime,
+            options,
+            network.send,
+            lambda: self.applied_index,
+            self._on_installed,
+        )
+        events.heard_leader = self._election.heard_leader
+        events.voted = self._election.voted
+        events.higher_term = self._election.on_term_notice
+        events.snapshot_needed = self.snapshots.start
+        events.not_appended = self._on_not_appended
+        events.vote_allowed = self._election.vote_allowed
+        events.transfer_election = lambda: self._election.transferring
+        for other in self.engine.others:
+            self._transport.bar(other, "connection")
+        self._handlers: dict[type, Callable[[str, Any], None]] = {
+            wire.Append: self._transport.on_append,
+            wire.AppendReply: self._transport.on_append_reply,
+            wire.RequestVote: self._transport.on_request_vote,
+            wire.Vote: self._transport.on_vote,
+            wire.PreVote: self._election.on_pre_vote,
+            wire.PreVoteGranted: self._election.on_pre_vote_granted,
+            wire.TermNotice: lambda _, message: self._election.on_term_notice(message.term),
+            wire.TimeoutNow: self._election.on_timeout_now,
+            wire.Probe: self._on_probe,
+            wire.ProbeReply: self._on_probe_reply,
+            wire.SnapshotChunk: self._on_snapshot_chunk,
+            wire.SnapshotReply: self.snapshots.on_reply,
+        }
+
+    # -- state
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads, as far as it knows."""
+        return self.engine.is_leader
+
+    @property
+    def leader_ready(self) -> bool:
+        """Whether this node leads and has applied an entry of its own term, hence all earlier
+        ones."""
+        leading = self.engine.is_leader
+        return leading and self._journal.term_at(self.applied_index) == self.engine.term
+
+    @property
+    def leader(self) -> str | None:
+        """The leader as far as known."""
+        return self.engine.leader
+
+    @property
+    def accepts(self) -> bool:
+        """Whether a proposal would be taken now."""
+        return self.engine.is_leader and self._transfer is None
+
+    @property
+    def campaigns(self) -> int:
+        """Elections this node started."""
+        return self._election.campaigns
+
+    @property
+    def last_index(self) -> int:
+        """Index of the last entry of the log."""
+        return self._journal.last_index
+
+    # -- requests
+
+    def propose(self, payload: bytes, hint: Any, done: Done) -> None:
+        """Replicate ``payload``; ``done`` is called exactly once, unless this node stays cut
+        off."""
+        if not self.accepts:
+            done(Outcome.NOT_APPLIED, None)
+            return
+        command = COMMAND + payload
+        proposal = _Proposal(command, hint, done)
+        self._submitted[id(command)] = proposal
+        self.engine.submit(command, lambda _result, _error: self._on_not_appended(command))
+        self.schedule()
+
+    def confirm_read(self, confirmed: Confirmed, *, lease: bool = False) -> None:
+        """``confirmed(True)`` when the state machine may be read linearizably; False: not the
+        leader."""
+        if not self.engine.is_leader:
+            confirmed(False)
+        elif lease:
+            self.reads.confirm_by_lease(confirmed)
+            self.schedule()
+        else:
+            self.reads.confirm(confirmed)
+            self.schedule()
+
+    def transfer(self, target: str | None) -> None:
+        """Hand leadership to ``target`` (``None``: whoever has the most of the log). Proposals are
+        refused until that has happened or failed."""
+        if self.engine.is_leader and self._transfer is None and self.engine.others:
+            limit = TRANSFER_LIMIT * self._options.election_timeout_s
+            self._transfer = (target, self._runtime.now() + limit, -1)
+            self.schedule()
+
+    @property
+    def transferring(self) -> bool:
+        """Whether a transfer is under way."""
+        return self._transfer is not None
+
+    # -- the turn
+
+    def schedule(self) -> None:
+        """Run once at the end of this turn of the event loop."""
+        if not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._runtime.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._scheduled = False
+        if self._closed:
+            return
+        self.engine.tick()
+        self._apply()
+        self.reads.advance()
+        if self._transfer is not None:
+            self._advance_transfer()
+        seen = (self.engine.leader, self.engine.is_leader, self.engine.term, self.leader_ready)
+        if seen != self._seen:
+            self._seen = seen
+            if not self.engine.is_leader:
+                self.snapshots.stop_all()
+            self._on_change()
+
+    def _apply(self) -> None:
+        engine, journal = self.engine, self._journal
+        limit = engine.last_applied
+        if not engine.others:
+            # Nobody's acknowledgement stands between a lone leader and its disk.
+            limit = min(limit, journal.durable_index)
+        while self.applied_index < limit:
+            index = self.applied_index + 1
+            entry = journal.at(index)
+            assert entry is not None
+            self.applied_index = index
+            proposal = self._appended.pop(index, None)
+            if proposal is not None and proposal.term != entry[2]:
+                proposal.done(Outcome.NOT_APPLIED, None)
+                proposal = None
+            if entry[0][:1] == COMMAND:
+                hint = None if proposal is None else proposal.hint
+                result = self._machine.apply(index, memoryview(entry[0])[1:], hint)
+                if proposal is not None:
+                    proposal.done(Outcome.APPLIED, result)
+        if journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK:
+            self._trim()
+
+    def _trim(self) -> None:
+        """Keep what connected followers still need, up to a bound."""
+        journal, keep = self._journal, self._options.log_retention_bytes
+        pinned = self.snapshots.pinned
+        if self.engine.is_leader and journal.bytes < 4 * keep:
+            behind = [
+                self.engine.match_index(node)
+                for node in self.engine.others
+                if self._network.connected(node)
+            ]
+            pinned = min([*behind, pinned or journal.last_index])
+        journal.trim(self.applied_index, keep, pinned)
+
+    # -- outcomes
+
+    def _on_append(self, command: bytes, index: int, term: int) -> None:
+        proposal = self._submitted.pop(id(command), None)
+        if proposal is not None:
+            proposal.term = term
+            earlier = self._appended.pop(index, None)
+            self._appended[index] = proposal
+            if earlier is not None:
+                # Ours of an earlier term was cut off the log and may still be elsewhere.
+                earlier.done(Outcome.UNKNOWN, None)
+
+    def _on_not_appended(self, command: bytes) -> None:
+        proposal = self._submitted.pop(id(command), None)
+        if proposal is not None:
+            proposal.done(Outcome.NOT_APPLIED, None)
+
+    def _on_installed(self, index: int, _data: bytes) -> None:
+        self.applied_index = index
+        for covered in [i for i in self._appended if i <= index]:
+            self._appended.pop(covered).done(Outcome.UNKNOWN, None)
+        self.schedule()
+
+    # -- messages and connections
+
+    def on_message(self, node: str, message: wire.GroupMessage) -> None:
+        """A message of a member, on the current connection."""
+        if node not in self.engine.others:
+            raise wire.WireError(f"{node!r} is not a replica of group {self.group}")
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise wire.WireError(f"unexpected {type(message).__name__}")
+        handler(node, message)
+        self.schedule()
+
+    def _on_probe(self, node: str, message: wire.Probe) -> None:
+        if message.term < self.engine.term:
+            self._network.send(node, wire.TermNotice(self.group, self.engine.term))
+            return
+        if message.term > self.engine.term or self.engine.leader != node:
+            self.engine.deliver(
+                node, {"type": "append_entries", "term": message.term, "commit_index": 0}
+            )
+        self._election.heard_leader()
+        if message.lease_ms > 0:
+            self._election.promise(message.lease_ms / 1000.0)
+        self._network.send(node, wire.ProbeReply(self.group, message.term, message.round))
+
+    def _on_probe_reply(self, node: str, message: wire.ProbeReply) -> None:
+        if message.term == self.engine.term and self.engine.is_leader:
+            self._transport.keep_contact(node)
+            self.reads.on_probe_reply(node, message)
+
+    def _on_snapshot_chunk(self, node: str, message: wire.SnapshotChunk) -> None:
+        if message.term < self.engine.term:
+            self._network.send(node, wire.TermNotice(self.group, self.engine.term))
+            return
+        self._election.heard_leader()
+        self.engine.deliver(
+            node, {"type": "append_entries", "term": message.term, "commit_index": 0}
+        )
+        self.snapshots.on_chunk(node, message)
+
+    def on_up(self, node: str) -> None:
+        """A new connection to ``node``."""
+        self._transport.reset(node)
+        self._transport.lift(node, "connection")
+        self.reads.repeat(node)
+        self.schedule()
+
+    def on_down(self, node: str) -> None:
+        """The connection to ``node`` ended."""
+        self._transport.reset(node)
+        self._transport.bar(node, "connection")
+        self._transport.lift(node, "congestion")
+        self.snapshots.stop(node)
+        self._election.on_disconnected(node)
+        self.schedule()
+
+    def on_congested(self, node: str, congested: bool) -> None:
+        """``node`` does not take what it is sent quickly enough, or does again."""
+        if congested:
+            self._transport.bar(node, "congestion")
+        else:
+            self._transport.lift(node, "congestion")
+            self.schedule()
+
+    def on_timer(self) -> None:
+        """To be called every half heartbeat."""
+        self._election.on_timer()
+        if self.engine.is_leader:
+            self.snapshots.keep_alive()
+        self.schedule()
+
+    # -- transfer and the end
+
+    def _advance_transfer(self) -> None:
+        assert self._transfer is not None
+        target, deadline, asked_in = self._transfer
+        engine = self.engine
+        if not engine.is_leader or self._runtime.now() >= deadline:
+            self._transfer = None
+            return
+        if asked_in == engine.term or self._submitted:
+            return
+        if target is None:
+            up = [node for node in engine.others if self._network.connected(node)]
+            if not up:
+                return
+            target = max(up, key=engine.match_index)
+        if engine.match_index(target) == self._journal.last_index:
+            # No lease from here on: the next leader may be elected at any moment.
+            self.reads.give_up_lease()
+            if engine.transfer(target):
+                self._transfer = (target, deadline, engine.term)
+
+    def close(self) -> None:
+        """Stop; undecided proposals end as unknown."""
+        self._closed = True
+        for proposal in [*self._submitted.values()]:
+            proposal.done(Outcome.NOT_APPLIED, None)
+        for proposal in [*self._appended.values()]:
+            proposal.done(Outcome.UNKNOWN, None)
+        self._submitted.clear()
+        self._appended.clear()
+        self.engine.close()
+        self._journal.close()

@@ -1,0 +1,393 @@
+"""The connections between nodes: one per pair, authenticated, carrying every group's messages.
+
+Of two nodes the one with the smaller id dials. A connection counts as up after both sides have
+shown that they belong to the same cluster, agree on its topology and know its secret; from then on
+all messages of one turn of the event loop leave as one frame. At most one connection per peer is
+heard: a newer one replaces the older. A silent connection is closed, so that half-open ones end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import hmac
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from raftcache.raft import wire
+from raftcache.raft.wire import Message, WireError
+from raftcache.runtime import Cancellable, Listener, Runtime
+
+DIAL_BACKOFF_MIN_S: Final = 0.02
+DIAL_BACKOFF_MAX_S: Final = 0.25
+HANDSHAKE_TIMEOUT_S: Final = 3.0
+PING_INTERVAL_S: Final = 0.5
+"""A connection on which nothing was sent for so long carries an empty frame."""
+SILENCE_LIMIT_S: Final = 4.0
+"""A connection on which nothing was received for so long is closed."""
+WRITE_HIGH_WATER_BYTES: Final = 4 * 1024 * 1024
+"""More unsent bytes than this and the peer is congested: Raft stops feeding it until they drain."""
+
+_log = structlog.get_logger()
+
+
+class PeerOptions(msgspec.Struct, frozen=True):
+    """Who this node is and whom it talks to. ``addresses``: id -> (host, port) of every other
+    node."""
+
+    node: str
+    cluster: str
+    topology: str
+    addresses: dict[str, tuple[str, int]]
+    secret: bytes
+    """Empty: no authentication (allowed by ``config`` on loopback only)."""
+    max_frame_bytes: int
+
+
+class PeerEvents(Protocol):
+    """Who hears of messages and of connections coming and going."""
+
+    def on_message(self, node: str, message: Message) -> None: ...
+
+    def on_turn_end(self) -> None:
+        """All messages of a received chunk of bytes were handed over."""
+        ...
+
+    def on_up(self, node: str) -> None: ...
+
+    def on_down(self, node: str) -> None: ...
+
+    def on_congested(self, node: str, congested: bool) -> None: ...
+
+
+class _State(enum.Enum):
+    HELLO = 0
+    PROOF = 1
+    LIVE = 2
+    CLOSED = 3
+
+
+class Link(asyncio.Protocol):
+    """One connection, either side: handshake, then frames."""
+
+    def __init__(self, peers: Peers, dialing: str | None) -> None:
+        self._peers = peers
+        self._options = peers.options
+        self._dialing = dialing
+        self.node = dialing
+        self._state = _State.HELLO
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._own_hello = b""
+        self._hellos: tuple[bytes, bytes] = (b"", b"")
+        self._seal: wire.Seal | None = None
+        self._check: wire.Seal | None = None
+        self.incarnation = 0
+        now = peers.runtime.now()
+        self.opened = self.last_received = self.last_sent = now
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_HIGH_WATER_BYTES)
+        self._peers.adopt(self)
+        if self._dialing is not None:
+            self._send_hello(self._dialing)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_received = self._peers.runtime.now()
+        self._buffer += data
+        try:
+            self._parse()
+        except WireError as error:
+            _log.warning("peer connection refused", peer=self.node, reason=str(error))
+            self.abort()
+        if self._state is _State.LIVE:
+            self._peers.events.on_turn_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._close()
+
+    def pause_writing(self) -> None:
+        if self._state is _State.LIVE and self.node is not None:
+            self._peers.events.on_congested(self.node, True)
+
+    def resume_writing(self) -> None:
+        if self._state is _State.LIVE and self.node is not None:
+            self._peers.events.on_congested(self.node, False)
+
+    # -- frames
+
+    def _parse(self) -> None:
+        buffer, start = self._buffer, 0
+        end = len(buffer)
+        while end - start >= wire.LENGTH_BYTES:
+            length = int.from_bytes(buffer[start : start + wire.LENGTH_BYTES], "little")
+            live = self._state is _State.LIVE
+            limit = self._options.max_frame_bytes if live else wire.HANDSHAKE_FRAME_BYTES
+            if length > limit:
+                raise WireError(f"frame of {length} bytes, limit {limit}")
+            tag_bytes = wire.TAG_BYTES if live and self._check is not None else 0
+            body_at = start + wire.LENGTH_BYTES + tag_bytes
+            if end < body_at + length:
+                break
+            tag = buffer[start + wire.LENGTH_BYTES : body_at]
+            body = buffer[body_at : body_at + length]
+            start = body_at + length
+            self._on_frame(tag, body)
+            if self._state is _State.CLOSED:
+                return
+        if start:
+            del buffer[:start]
+
+    def _on_frame(self, tag: bytearray, body: bytearray) -> None:
+        if self._state is _State.LIVE:
+            if self._check is not None:
+                self._check.check(tag, body)
+            on_message, node = self._peers.events.on_message, self.node
+            assert node is not None
+            for message in wire.decode_messages(body):
+                on_message(node, message)
+                if self._state is not _State.LIVE:
+                    return
+        elif self._state is _State.HELLO:
+            self._on_hello(bytes(body))
+        elif self._state is _State.PROOF:
+            self._on_proof(bytes(body))
+
+    def write_frame(self, body: bytes) -> None:
+        """One frame, sealed when the connection is authenticated."""
+        assert self._transport is not None
+        length = len(body).to_bytes(wire.LENGTH_BYTES, "little")
+        tag = self._seal.tag(body) if self._state is _State.LIVE and self._seal else b""
+        self._transport.write(b"".join((length, tag, body)))
+        self.last_sent = self._peers.runtime.now()
+
+    # -- handshake
+
+    def _send_hello(self, receiver: str) -> None:
+        options = self._options
+        self._own_hello = wire.encode_body(
+            wire.Hello(
+                wire.MAGIC,
+                wire.PROTOCOL_VERSION,
+                options.cluster,
+                options.node,
+                receiver,
+                self._peers.incarnation,
+                options.topology,
+                self._peers.runtime.random.randbytes(16),
+            )
+        )
+        self.write_frame(self._own_hello)
+
+    def _on_hello(self, body: bytes) -> None:
+        hello, options = wire.decode_hello(body), self._options
+        if hello.magic != wire.MAGIC or hello.version != wire.PROTOCOL_VERSION:
+            raise WireError(f"protocol {hello.magic!r} version {hello.version}")
+        if hello.cluster != options.cluster:
+            raise WireError(f"cluster is {hello.cluster!r} there, {options.cluster!r} here")
+        if hello.topology != options.topology:
+            raise WireError("members, groups or replication are configured differently there")
+        if hello.receiver != options.node or hello.sender not in options.addresses:
+            raise WireError(f"connection from {hello.sender!r} to {hello.receiver!r}")
+        if self._dialing is None:
+            if hello.sender > options.node:
+                raise WireError(f"{hello.sender!r} must be dialed, not dial")
+            self.node = hello.sender
+            self._send_hello(hello.sender)
+            self._hellos = (body, self._own_hello)
+        else:
+            if hello.sender != self._dialing:
+                raise WireError(f"{hello.sender!r} answers for {self._dialing!r}")
+            self._hellos = (self._own_hello, body)
+        self.incarnation = hello.incarnation
+        self._state = _State.PROOF
+        self.write_frame(wire.encode_body(wire.Proof(self._mac(self._role(own=True)))))
+
+    def _role(self, own: bool) -> bytes:
+        return b"dialer" if (self._dialing is not None) == own else b"acceptor"
+
+    def _mac(self, role: bytes) -> bytes:
+        return wire.proof(self._options.secret, role, *self._hellos)
+
+    def _on_proof(self, body: bytes) -> None:
+        given, expected = wire.decode_proof(body).mac, self._mac(self._role(own=False))
+        if not hmac.compare_digest(given, expected):
+            raise WireError("the cluster secret is different there")
+        if self._options.secret:
+            secret = self._options.secret
+            self._seal = wire.Seal(wire.session_key(secret, self._role(own=True), *self._hellos))
+            self._check = wire.Seal(wire.session_key(secret, self._role(own=False), *self._hellos))
+        self._state = _State.LIVE
+        self._peers.on_link_live(self)
+
+    # -- the end
+
+    @property
+    def live(self) -> bool:
+        return self._state is _State.LIVE
+
+    def abort(self) -> None:
+        """Close at once; what is unsent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._close()
+
+    def finish(self) -> None:
+        """Close after what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self._state is not _State.CLOSED:
+            was_live, self._state = self._state is _State.LIVE, _State.CLOSED
+            self._buffer.clear()
+            self._peers.on_link_closed(self, was_live)
+
+
+class Peers:
+    """All connections of one node. ``incarnation`` is new at every start and grows."""
+
+    def __init__(self, runtime: Runtime, options: PeerOptions, events: PeerEvents) -> None:
+        self.runtime = runtime
+        self.options = options
+        self.events = events
+        self.incarnation = int(runtime.wall() * 1000) << 10 | runtime.random.getrandbits(10)
+        self._links: dict[str, Link] = {}
+        self._all: set[Link] = set()
+        self._queues: dict[str, list[Message]] = {node: [] for node in options.addresses}
+        self._flushing = False
+        self._stopped = False
+        self._listener: Listener | None = None
+        self._backoff = dict.fromkeys(options.addresses, DIAL_BACKOFF_MIN_S)
+        self._timer: Cancellable | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen and dial; returns the port listened on."""
+        self._listener = await self.runtime.listen(host, port, lambda: Link(self, None))
+        for node in self.options.addresses:
+            if self.options.node < node:
+                self._dial(node)
+        self._timer = self.runtime.call_later(PING_INTERVAL_S, self._on_timer)
+        return self._listener.port
+
+    def stop(self) -> None:
+        """Close everything, in good order."""
+        self._stopped = True
+        self._flush()
+        if self._listener is not None:
+            self._listener.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in list(self._all):
+            link.finish()
+
+    def connected(self, node: str) -> bool:
+        """Whether there is a live, authenticated connection to ``node``."""
+        return node in self._links
+
+    def send(self, node: str, message: Message) -> bool:
+        """Queue a message for the frame that leaves at the end of this turn; False when not
+        connected. The order of messages to one peer is kept; a lost connection loses a suffix of
+        them."""
+        if node not in self._links:
+            return False
+        self._queues[node].append(message)
+        if not self._flushing:
+            self._flushing = True
+            self.runtime.call_soon(self._flush)
+        return True
+
+    def _flush(self) -> None:
+        self._flushing = False
+        for node, queue in self._queues.items():
+            if queue:
+                self._queues[node] = []
+                link = self._links.get(node)
+                if link is not None:
+                    self._write(link, queue)
+
+    def _write(self, link: Link, messages: list[Message]) -> None:
+        body = wire.encode_body(messages)
+        if len(body) <= self.options.max_frame_bytes:
+            link.write_frame(body)
+        elif len(messages) > 1:
+            middle = len(messages) // 2
+            self._write(link, messages[:middle])
+            self._write(link, messages[middle:])
+        else:
+            # Later messages must not overtake a lost one: the stream ends here.
+            _log.error("message exceeds max_frame", peer=link.node, bytes=len(body))
+            link.abort()
+
+    # -- connections
+
+    def _dial(self, node: str) -> None:
+        if not self._stopped:
+            self.runtime.spawn(self._connect(node), f"dial {node}")
+
+    async def _connect(self, node: str) -> None:
+        host, port = self.options.addresses[node]
+        try:
+            await self.runtime.connect(host, port, lambda: Link(self, node))
+        except OSError:
+            self._redial(node)
+
+    def _redial(self, node: str) -> None:
+        delay = self._backoff[node]
+        self._backoff[node] = min(2 * delay, DIAL_BACKOFF_MAX_S)
+        if not self._stopped:
+            delay *= 0.5 + self.runtime.random.random()
+            self.runtime.call_later(delay, self._dial, node)
+
+    def adopt(self, link: Link) -> None:
+        """A connection was opened, not yet authenticated."""
+        self._all.add(link)
+        if self._stopped:
+            link.abort()
+
+    def on_link_live(self, link: Link) -> None:
+        """The handshake is done: from now on this is the connection to the peer."""
+        node = link.node
+        assert node is not None
+        old = self._links.get(node)
+        if old is not None:
+            if link.incarnation < old.incarnation:
+                raise WireError("connection of an earlier incarnation")
+            old.abort()
+        self._backoff[node] = DIAL_BACKOFF_MIN_S
+        self._links[node] = link
+        self._queues[node] = []
+        self.events.on_up(node)
+
+    def on_link_closed(self, link: Link, was_live: bool) -> None:
+        """A connection ended, whatever the reason."""
+        self._all.discard(link)
+        node = link.node
+        if node is None:
+            return
+        if was_live and self._links.get(node) is link:
+            del self._links[node]
+            self._queues[node] = []
+            self.events.on_down(node)
+        if self.options.node < node:
+            self._redial(node)
+
+    def _on_timer(self) -> None:
+        self._timer = self.runtime.call_later(PING_INTERVAL_S, self._on_timer)
+        now = self.runtime.now()
+        for link in list(self._all):
+            if not link.live:
+                if now - link.opened > HANDSHAKE_TIMEOUT_S:
+                    link.abort()
+            elif now - link.last_received > SILENCE_LIMIT_S:
+                _log.warning("peer silent, connection closed", peer=link.node)
+                link.abort()
+            elif now - link.last_sent >= PING_INTERVAL_S:
+                link.write_frame(wire.encode_body([]))

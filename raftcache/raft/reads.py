@@ -1,0 +1,190 @@
+"""Linearizable reads without log entries: ReadIndex rounds, and leases on request.
+
+ReadIndex (Raft dissertation, section 6.4): note the commit index, confirm with a majority that this
+node still leads, wait until the index is applied, read. All reads that wait when a round starts
+share it. It holds only once an entry of the leader's own term is committed, since before that the
+commit index may lag behind what earlier leaders acknowledged.
+
+A lease is a majority's promise to vote for nobody else for ``lease_s``; it is asked for only while
+lease reads come in. It counts from when the round started, shortened by the stated clock drift, and
+is given up for the rest of the term before a leadership transfer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from raftcache.raft import wire
+from raftcache.raft.engine import Engine
+from raftcache.raft.journal import Journal
+from raftcache.raft.options import RaftOptions
+from raftcache.runtime import Runtime
+
+MAX_ROUNDS_IN_FLIGHT: Final = 2
+
+Confirmed = Callable[[bool], None]
+"""Called with True when the state machine may be read, with False when this node cannot tell."""
+
+
+class _Round:
+    """One question to all others."""
+
+    __slots__ = ("index", "lease", "number", "started", "term", "voters", "waiting")
+
+    def __init__(
+        self, number: int, term: int, index: int, started: float, waiting: list[Confirmed]
+    ) -> None:
+        self.number = number
+        self.term = term
+        self.index = index
+        self.started = started
+        self.waiting = waiting
+        self.voters: set[str] = set()
+        self.lease = False
+
+
+class Reads:
+    """One group's read barriers. ``applied()`` is the index up to which the state machine has
+    applied."""
+
+    def __init__(
+        self,
+        group: int,
+        engine: Engine,
+        journal: Journal,
+        runtime: Runtime,
+        options: RaftOptions,
+        send: Callable[[str, wire.Message], bool],
+        applied: Callable[[], int],
+    ) -> None:
+        self._group = group
+        self._engine = engine
+        self._journal = journal
+        self._runtime = runtime
+        self._options = options
+        self._send = send
+        self._applied = applied
+        self._waiting: list[Confirmed] = []
+        self._rounds: deque[_Round] = deque()
+        self._applying: deque[tuple[int, list[Confirmed]]] = deque()
+        self._number = 0
+        self._lease_wanted = False
+        self._lease = (0, -1e18)
+        self._lease_given_up_in = -1
+        self.rounds = 0
+        """Rounds started."""
+
+    # -- asking
+
+    def confirm(self, confirmed: Confirmed) -> None:
+        """A linearizable read: ``confirmed`` is called after the next round."""
+        self._waiting.append(confirmed)
+
+    def confirm_by_lease(self, confirmed: Confirmed) -> None:
+        """The same, at once while this leader holds a lease."""
+        if self.lease_valid() and self._own_term_applied():
+            confirmed(True)
+        else:
+            self._lease_wanted = True
+            self._waiting.append(confirmed)
+
+    def lease_valid(self) -> bool:
+        """Whether a majority has promised to elect nobody else for now."""
+        term, until = self._lease
+        engine = self._engine
+        return engine.is_leader and term == engine.term and self._runtime.now() < until
+
+    def give_up_lease(self) -> None:
+        """No lease in this term any more: a transfer may be under way."""
+        self._lease_given_up_in = self._engine.term
+        self._lease = (0, -1e18)
+
+    def _own_term_committed(self) -> bool:
+        engine = self._engine
+        return self._journal.term_at(engine.commit_index) == engine.term
+
+    def _own_term_applied(self) -> bool:
+        return self._journal.term_at(self._applied()) == self._engine.term
+
+    # -- rounds
+
+    def advance(self) -> None:
+        """To be called after every tick: start rounds, finish those that are due."""
+        if not self._engine.is_leader:
+            if self._waiting or self._rounds or self._applying:
+                self._fail_all()
+            return
+        while self._applying and self._applying[0][0] <= self._applied():
+            for confirmed in self._applying.popleft()[1]:
+                confirmed(True)
+        term = self._engine.term
+        while self._rounds and self._rounds[0].term != term:
+            self._refuse(self._rounds.popleft().waiting)
+        if not self._waiting or len(self._rounds) >= MAX_ROUNDS_IN_FLIGHT:
+            return
+        if not self._own_term_committed():
+            return
+        self._start(term)
+
+    def _start(self, term: int) -> None:
+        self._number += 1
+        self.rounds += 1
+        waiting, self._waiting = self._waiting, []
+        index, now = self._engine.commit_index, self._runtime.now()
+        round_ = _Round(self._number, term, index, now, waiting)
+        round_.lease = self._lease_wanted and self._lease_given_up_in != term
+        self._lease_wanted = False
+        self._rounds.append(round_)
+        for node in self._engine.others:
+            self._ask(node, round_)
+        self._count(round_)
+
+    def _ask(self, node: str, round_: _Round) -> None:
+        lease_ms = int(self._options.lease_s * 1000) if round_.lease else 0
+        self._send(node, wire.Probe(self._group, round_.term, round_.number, lease_ms))
+
+    def repeat(self, node: str) -> None:
+        """A new connection to ``node``: what was asked on the old one is lost."""
+        for round_ in self._rounds:
+            if round_.term == self._engine.term and node not in round_.voters:
+                self._ask(node, round_)
+
+    def on_probe_reply(self, node: str, message: wire.ProbeReply) -> None:
+        """``node`` confirmed that it follows this leader, after the round began."""
+        for round_ in self._rounds:
+            if round_.number == message.round and round_.term == message.term:
+                round_.voters.add(node)
+                self._count(round_)
+                return
+
+    def _count(self, round_: _Round) -> None:
+        """A confirmed round confirms those before it, at its own index: their reads began
+        earlier."""
+        if len(round_.voters) + 1 < self._engine.majority:
+            return
+        if round_.lease and self._lease_given_up_in != round_.term:
+            shorter = 1.0 - self._options.max_clock_drift
+            self._lease = (round_.term, round_.started + self._options.lease_s * shorter)
+        if self._engine.term != round_.term or not self._engine.is_leader:
+            return
+        while self._rounds:
+            done = self._rounds.popleft()
+            self._applying.append((round_.index, done.waiting))
+            if done is round_:
+                break
+
+    def _fail_all(self) -> None:
+        rounds, self._rounds = self._rounds, deque()
+        applying, self._applying = self._applying, deque()
+        waiting, self._waiting = self._waiting, []
+        for round_ in rounds:
+            self._refuse(round_.waiting)
+        for _, confirmed in applying:
+            self._refuse(confirmed)
+        self._refuse(waiting)
+
+    def _refuse(self, waiting: list[Confirmed]) -> None:
+        for confirmed in waiting:
+            confirmed(False)

@@ -1,0 +1,365 @@
+"""One group's messages, between PySyncObj and the peers: stale, duplicate and premature ones stop
+here.
+
+PySyncObj trusts its transport with more than TCP gives. This is where that trust is earned (the
+numbers are those of the design's guarantees):
+
+1. An acknowledgement counts only from the current connection and for the current term.
+2. Appended entries that are already in the log are skipped, a committed entry is never replaced,
+   and nothing is sent twice on a connection. Gaps and conflicts are answered with the first index
+   of the conflicting term, not one entry at a time.
+3. A vote counts once per voter and term, and only from a member.
+4. Acknowledgements, votes and requests for votes leave only once what they speak of is durable; an
+   acknowledgement reaches a leader only once its own log is durable that far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from raftcache.raft import wire
+from raftcache.raft.engine import COMMAND, NO_OP, Engine
+from raftcache.raft.journal import Entry, Journal
+from raftcache.raft.options import RaftOptions
+from raftcache.runtime import Runtime
+
+Send = Callable[[str, wire.Message], bool]
+
+
+class TransportEvents:
+    """What the transport tells the rest of its group. Replaced by the group."""
+
+    heard_leader: Callable[[], None]
+    voted: Callable[[], None]
+    higher_term: Callable[[int], None]
+    snapshot_needed: Callable[[str], None]
+    not_appended: Callable[[bytes], None]
+    vote_allowed: Callable[[bool], bool]
+    transfer_election: Callable[[], bool]
+
+
+class GroupTransport:
+    """The guards of one group. ``engine`` is set before the first message."""
+
+    engine: Engine
+
+    def __init__(
+        self,
+        group: int,
+        journal: Journal,
+        runtime: Runtime,
+        options: RaftOptions,
+        send: Send,
+        events: TransportEvents,
+    ) -> None:
+        self._group = group
+        self._journal = journal
+        self._runtime = runtime
+        self._options = options
+        self._send = send
+        self._events = events
+        self._barred: dict[str, set[str]] = {}
+        self._sent: dict[str, tuple[int, int]] = {}
+        self._sent_commit: dict[str, tuple[int, float]] = {}
+        self._acked: dict[str, tuple[int, int, float]] = {}
+        self._voters: tuple[int, set[str]] = (-1, set())
+        self._conflict: tuple[int, int] | None = None
+        self._held_out: list[tuple[str, wire.Message, int]] = []
+        self._held_acks_out: dict[str, tuple[int, int]] = {}
+        self._held_acks_in: dict[str, tuple[int, int]] = {}
+        journal.on_durable = self._release
+
+    # -- to whom PySyncObj may send
+
+    def bar(self, node: str, reason: str) -> None:
+        """PySyncObj sends nothing to ``node`` until all reasons are lifted."""
+        reasons = self._barred.setdefault(node, set())
+        if not reasons:
+            self.engine.disconnect(node)
+        reasons.add(reason)
+
+    def lift(self, node: str, reason: str) -> None:
+        """Undo ``bar``."""
+        reasons = self._barred.setdefault(node, set())
+        if reasons:
+            reasons.discard(reason)
+            if not reasons:
+                self.engine.connect(node)
+
+    def reset(self, node: str) -> None:
+        """The connection to ``node`` is new or gone: what was under way on the old one is
+        forgotten."""
+        self._sent.pop(node, None)
+        self._sent_commit.pop(node, None)
+        self._acked.pop(node, None)
+        self._held_acks_in.pop(node, None)
+        self._held_acks_out.pop(node, None)
+        self._held_out = [held for held in self._held_out if held[0] != node]
+
+    # -- out: PySyncObj's dictionaries become messages
+
+    def outgoing(self, node: str, message: dict[str, Any]) -> None:
+        """Everything PySyncObj sends."""
+        kind = message["type"]
+        if kind == "append_entries":
+            if "serialized" in message:
+                self.bar(node, "snapshot")
+                self._events.snapshot_needed(node)
+            else:
+                self._send_append(node, message)
+        elif kind == "next_node_idx":
+            self._send_reply(node, message)
+        elif kind == "request_vote":
+            transfer = self._events.transfer_election()
+            last, last_term = message["last_log_index"], message["last_log_term"]
+            self._send_durable(
+                node, wire.RequestVote(self._group, message["term"], last, last_term, transfer)
+            )
+        elif kind == "response_vote":
+            self._events.voted()
+            self._send_durable(node, wire.Vote(self._group, message["term"]))
+        elif kind == "timeout_now":
+            self._send(node, wire.TimeoutNow(self._group, message["term"]))
+        elif kind == "apply_command":
+            # Operations are forwarded by the router, never by PySyncObj: it lost leadership between
+            # the submission and the tick, so the command is in no log.
+            self._events.not_appended(message["command"])
+
+    def _send_append(self, node: str, message: dict[str, Any]) -> None:
+        term, previous = message["term"], message["prevLogIdx"]
+        entries: list[Entry] = message["entries"]
+        sent_term, sent_index = self._sent.get(node, (0, 0))
+        on_its_way = sent_term == term and sent_index > previous
+        if on_its_way and self._journal.term_at(sent_index) is not None:
+            # PySyncObj rewinds at every acknowledgement; the connection is FIFO: what was sent
+            # arrives.
+            entries = entries[sent_index - previous :]
+            previous = sent_index
+        commit, now = message["commit_index"], self._runtime.now()
+        if not entries:
+            last_commit, last_time = self._sent_commit.get(node, (0, 0.0))
+            if commit == last_commit and now - last_time < 0.5 * self._options.heartbeat_s:
+                return
+        else:
+            self._sent[node] = (term, entries[-1][1])
+        self._sent_commit[node] = (commit, now)
+        previous_term = self._journal.term_at(previous)
+        if previous_term is None:
+            previous_term = message["prevLogTerm"]
+        for run in self._runs(entries):
+            pairs = [(entry[0], entry[2]) for entry in run]
+            append = wire.Append(self._group, term, previous, previous_term, commit, pairs)
+            self._send(node, append)
+            if run:
+                previous, previous_term = run[-1][1], run[-1][2]
+
+    def _runs(self, entries: list[Entry]) -> list[list[Entry]]:
+        """Split into messages of bounded size."""
+        if len(entries) < 2:
+            return [entries]
+        runs: list[list[Entry]] = [[]]
+        size, limit = 0, self._options.max_append_bytes
+        for entry in entries:
+            if runs[-1] and size + len(entry[0]) > limit:
+                runs.append([])
+                size = 0
+            runs[-1].append(entry)
+            size += len(entry[0])
+        return runs
+
+    def _send_reply(self, node: str, message: dict[str, Any]) -> None:
+        next_index, success = message["next_node_idx"], message["success"]
+        if not success:
+            term = self.engine.term
+            self._acked.pop(node, None)
+            reply = wire.AppendReply(self._group, term, next_index, False, message["reset"])
+            self._send(node, reply)
+        else:
+            self._acknowledge(node, self.engine.term, next_index)
+
+    def _acknowledge(self, node: str, term: int, next_index: int) -> None:
+        journal = self._journal
+        if not journal.meta_durable:
+            self._held_acks_out[node] = (term, next_index)
+            return
+        if journal.durable_index < next_index - 1:
+            self._held_acks_out[node] = (term, next_index)
+            next_index = journal.durable_index + 1
+        acked_term, acked_index, acked_time = self._acked.get(node, (0, 0, 0.0))
+        now = self._runtime.now()
+        said = (acked_term, acked_index) == (term, next_index)
+        if said and now - acked_time < 0.5 * self._options.heartbeat_s:
+            return
+        self._acked[node] = (term, next_index, now)
+        self._send(node, wire.AppendReply(self._group, term, next_index, True, False))
+
+    def _send_durable(self, node: str, message: wire.Message) -> None:
+        if self._journal.meta_durable and self._journal.durable_index >= self._journal.last_index:
+            self._send(node, message)
+        else:
+            self._held_out.append((node, message, self.engine.term))
+
+    def _release(self) -> None:
+        """The journal's durability advanced. What was held under an earlier term is void."""
+        journal, term = self._journal, self.engine.term
+        if journal.meta_durable and journal.durable_index >= journal.last_index:
+            held, self._held_out = self._held_out, []
+            for node, message, held_term in held:
+                if held_term == term:
+                    self._send(node, message)
+        acks, self._held_acks_out = self._held_acks_out, {}
+        for node, (held_term, next_index) in acks.items():
+            if held_term == term:
+                self._acknowledge(node, term, min(next_index, journal.last_index + 1))
+        received, self._held_acks_in = self._held_acks_in, {}
+        for node, (held_term, next_index) in received.items():
+            if held_term == term and self.engine.is_leader:
+                self._count_ack(node, term, next_index)
+
+    # -- in: messages become PySyncObj's dictionaries
+
+    def on_append(self, node: str, message: wire.Append) -> None:
+        """AppendEntries, entries that are here already skipped (Raft section 5.3)."""
+        engine = self.engine
+        if message.term < engine.term:
+            self._send(node, wire.TermNotice(self._group, engine.term))
+            return
+        self._events.heard_leader()
+        check_commands(message.entries)
+        journal, previous, pairs = self._journal, message.prev_index, message.entries
+        first, last = journal.first_index, journal.last_index
+        if previous > last:
+            self._refuse(node, message.term, self._resume_index(message.term, last + 1))
+            return
+        if previous < first:
+            # Covered by our snapshot, hence committed, hence equal.
+            skipped = min(first - previous, len(pairs))
+            previous, pairs = previous + skipped, pairs[skipped:]
+            if previous < first:
+                self._verified(node, message, previous)
+                return
+        elif journal.term_at(previous) != message.prev_term:
+            self._on_conflict(node, message)
+            return
+        self._conflict = None
+        known = 0
+        while known < len(pairs) and journal.term_at(previous + known + 1) == pairs[known][1]:
+            known += 1
+        previous, pairs = previous + known, pairs[known:]
+        if previous < last:
+            if not pairs:
+                # All known, and we have more: no append is safe to hand up, each would truncate.
+                self._verified(node, message, previous)
+                return
+            if previous + 1 <= engine.commit_index:
+                raise wire.WireError(f"append would replace the committed entry {previous + 1}")
+        entries = [(pair[0], previous + 1 + i, pair[1]) for i, pair in enumerate(pairs)]
+        up = {
+            "type": "append_entries",
+            "term": message.term,
+            "commit_index": message.commit,
+            "entries": entries,
+            "prevLogIdx": previous,
+            "prevLogTerm": journal.term_at(previous),
+        }
+        engine.deliver(node, up)
+
+    def _on_conflict(self, node: str, message: wire.Append) -> None:
+        journal, index = self._journal, message.prev_index
+        floor = max(self.engine.commit_index, journal.first_index)
+        if index <= floor:
+            raise wire.WireError(f"leader conflicts with the committed entry {index}")
+        term = journal.term_at(index)
+        while index - 1 > floor and journal.term_at(index - 1) == term:
+            index -= 1
+        self._conflict = (message.term, index)
+        self._refuse(node, message.term, index)
+
+    def _resume_index(self, term: int, default: int) -> int:
+        """Appends that were under way when a conflict was answered must not overrule the answer."""
+        return self._conflict[1] if self._conflict and self._conflict[0] == term else default
+
+    def _refuse(self, node: str, term: int, next_index: int) -> None:
+        self._contact(node, term, 0)
+        reply = {"next_node_idx": next_index, "reset": True, "success": False}
+        self._send_reply(node, reply)
+
+    def _verified(self, node: str, message: wire.Append, index: int) -> None:
+        """The log equals the leader's up to ``index``, and that is all this message says."""
+        self._contact(node, message.term, min(message.commit, index))
+        self._acknowledge(node, self.engine.term, index + 1)
+
+    def _contact(self, node: str, term: int, commit: int) -> None:
+        up = {"type": "append_entries", "term": term, "commit_index": commit}
+        self.engine.deliver(node, up)
+
+    def installed(self, node: str, term: int, index: int) -> None:
+        """A snapshot made the log equal to the leader's up to ``index``."""
+        self._contact(node, term, index)
+        self._acknowledge(node, self.engine.term, index + 1)
+
+    def on_append_reply(self, node: str, message: wire.AppendReply) -> None:
+        """Acknowledgements of this term only, none beyond what this node itself holds durably."""
+        if message.term > self.engine.term:
+            self._events.higher_term(message.term)
+            return
+        if message.term != self.engine.term or not self.engine.is_leader:
+            return
+        if not 1 <= message.next_index <= self._journal.last_index + 1:
+            return
+        if message.success:
+            self._count_ack(node, message.term, message.next_index)
+        else:
+            if message.reset:
+                self._sent.pop(node, None)
+                self._sent_commit.pop(node, None)
+            self._up_reply(node, message.next_index, success=False, reset=message.reset)
+
+    def _count_ack(self, node: str, term: int, next_index: int) -> None:
+        durable = self._journal.durable_index
+        if next_index - 1 > durable:
+            self._held_acks_in[node] = (term, next_index)
+            next_index = durable + 1
+        self._up_reply(node, next_index, success=True, reset=False)
+
+    def _up_reply(self, node: str, next_index: int, *, success: bool, reset: bool) -> None:
+        up = {"type": "next_node_idx", "next_node_idx": next_index}
+        self.engine.deliver(node, {**up, "success": success, "reset": reset})
+
+    def keep_contact(self, node: str) -> None:
+        """``node`` answers, though with nothing that the log should know of."""
+        self._up_reply(node, 0, success=False, reset=False)
+
+    def on_request_vote(self, node: str, message: wire.RequestVote) -> None:
+        """Votes are asked for by members, and not while this node has promised its leader
+        otherwise."""
+        if not self._events.vote_allowed(message.transfer):
+            return
+        if message.term < self.engine.term:
+            self._send(node, wire.TermNotice(self._group, self.engine.term))
+            return
+        up = {
+            "type": "request_vote",
+            "term": message.term,
+            "last_log_index": message.last_index,
+            "last_log_term": message.last_term,
+        }
+        self.engine.deliver(node, up)
+
+    def on_vote(self, node: str, message: wire.Vote) -> None:
+        """Each voter counts once a term (PySyncObj counts messages)."""
+        if message.term != self.engine.term:
+            return
+        if self._voters[0] != message.term:
+            self._voters = (message.term, set())
+        if node not in self._voters[1]:
+            self._voters[1].add(node)
+            self.engine.deliver(node, {"type": "response_vote", "term": message.term})
+
+
+def check_commands(entries: list[tuple[bytes, int]]) -> None:
+    """Only no-ops and our own commands may enter a log: PySyncObj would unpickle any other."""
+    for command, _ in entries:
+        if command[:1] != COMMAND and command != NO_OP:
+            raise wire.WireError(f"command of type {command[:1]!r}")

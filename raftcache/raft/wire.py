@@ -1,0 +1,276 @@
+"""What nodes say to each other: frames, and the typed messages inside.
+
+A frame is ``length:u32 tag:16? body``: the body's length in bytes (little endian), a keyed BLAKE2b
+tag when the cluster has a secret, and the body, a MessagePack list of messages. All messages that
+one turn of the event loop produced for a peer share a frame. Messages are decoded into the types
+below and nothing else: unknown tags, wrong types and trailing bytes are errors, and no byte
+received is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Final
+
+import msgspec
+
+PROTOCOL_VERSION: Final = 1
+LENGTH_BYTES: Final = 4
+TAG_BYTES: Final = 16
+HANDSHAKE_FRAME_BYTES: Final = 4096
+"""Longest frame accepted from somebody who has not authenticated yet."""
+
+
+Bytes = bytes | bytearray | memoryview
+
+
+class WireError(Exception):
+    """The peer broke the protocol; the connection is closed with this message."""
+
+
+class Append(msgspec.Struct, array_like=True, gc=False, tag=1):
+    """AppendEntries (Raft figure 2). Entry ``i`` of ``entries`` has index ``prev_index + 1 + i``;
+    an entry is (command, term)."""
+
+    group: int
+    term: int
+    prev_index: int
+    prev_term: int
+    commit: int
+    entries: list[tuple[bytes, int]]
+
+
+class AppendReply(msgspec.Struct, array_like=True, gc=False, tag=2):
+    """``success``: the log matches the leader's below ``next_index``. ``reset``: send from
+    there."""
+
+    group: int
+    term: int
+    next_index: int
+    success: bool
+    reset: bool
+
+
+class RequestVote(msgspec.Struct, array_like=True, gc=False, tag=3):
+    """RequestVote. ``transfer``: on request of the leader, who has given up its lease."""
+
+    group: int
+    term: int
+    last_index: int
+    last_term: int
+    transfer: bool
+
+
+class Vote(msgspec.Struct, array_like=True, gc=False, tag=4):
+    """A granted vote."""
+
+    group: int
+    term: int
+
+
+class PreVote(msgspec.Struct, array_like=True, gc=False, tag=5):
+    """Would you vote for me? (Raft dissertation, section 9.6.) ``term`` is the asker's current
+    term."""
+
+    group: int
+    term: int
+    last_index: int
+    last_term: int
+    transfer: bool = False
+
+
+class PreVoteGranted(msgspec.Struct, array_like=True, gc=False, tag=6):
+    """Yes. ``term`` is that of the request."""
+
+    group: int
+    term: int
+
+
+class TermNotice(msgspec.Struct, array_like=True, gc=False, tag=7):
+    """Your message came from an older term than mine."""
+
+    group: int
+    term: int
+
+
+class Probe(msgspec.Struct, array_like=True, gc=False, tag=8):
+    """ReadIndex round: am I still your leader? With ``lease_ms`` > 0 the answer is also a promise
+    to vote for nobody else for so long."""
+
+    group: int
+    term: int
+    round: int
+    lease_ms: int
+
+
+class ProbeReply(msgspec.Struct, array_like=True, gc=False, tag=9):
+    """Yes, in ``term``."""
+
+    group: int
+    term: int
+    round: int
+
+
+class TimeoutNow(msgspec.Struct, array_like=True, gc=False, tag=10):
+    """Leadership transfer (Raft dissertation, section 3.10): campaign at once."""
+
+    group: int
+    term: int
+
+
+class ReadIndex(msgspec.Struct, array_like=True, gc=False, tag=11):
+    """A follower asks its leader for an index that a read at least as fresh as now must have
+    applied."""
+
+    group: int
+    id: int
+
+
+class ReadIndexReply(msgspec.Struct, array_like=True, gc=False, tag=12):
+    """``index`` 0: refused, not a (confirmed) leader."""
+
+    group: int
+    id: int
+    index: int
+
+
+class SnapshotChunk(msgspec.Struct, array_like=True, gc=False, tag=13):
+    """InstallSnapshot (Raft figure 13). The snapshot covers the log up to ``index``; ``command`` is
+    that entry, of ``last_term``, and ``prev_term`` the term of the one before."""
+
+    group: int
+    term: int
+    index: int
+    last_term: int
+    prev_term: int
+    command: bytes
+    offset: int
+    data: bytes
+    last: bool
+
+
+class SnapshotReply(msgspec.Struct, array_like=True, gc=False, tag=14):
+    """``offset``: bytes received in order so far. ``done``: installed, or not needed any more."""
+
+    group: int
+    term: int
+    index: int
+    offset: int
+    done: bool
+
+
+class Payload(msgspec.Struct, array_like=True, gc=False, tag=15):
+    """Not Raft's: a message between the routers of two nodes."""
+
+    data: bytes
+
+
+GroupMessage = (
+    Append
+    | AppendReply
+    | RequestVote
+    | Vote
+    | PreVote
+    | PreVoteGranted
+    | TermNotice
+    | Probe
+    | ProbeReply
+    | TimeoutNow
+    | ReadIndex
+    | ReadIndexReply
+    | SnapshotChunk
+    | SnapshotReply
+)
+Message = GroupMessage | Payload
+
+
+class Hello(msgspec.Struct, array_like=True):
+    """First frame of both sides. ``topology`` is a digest of what all nodes must agree on."""
+
+    magic: str
+    version: int
+    cluster: str
+    sender: str
+    receiver: str
+    incarnation: int
+    topology: str
+    nonce: bytes
+
+
+class Proof(msgspec.Struct, array_like=True):
+    """Second frame of both sides: HMAC-SHA256 over both hellos, by the cluster's secret."""
+
+    mac: bytes
+
+
+MAGIC: Final = "raftcache"
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Message])
+_hello_decoder = msgspec.msgpack.Decoder(Hello)
+_proof_decoder = msgspec.msgpack.Decoder(Proof)
+
+
+def encode_body(value: list[Message] | Hello | Proof) -> bytes:
+    """MessagePack of a frame's body."""
+    return _encoder.encode(value)
+
+
+def decode_messages(body: Bytes) -> list[Message]:
+    """Inverse of ``encode_body``; ``WireError`` on anything else."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"malformed frame: {error}") from None
+
+
+def decode_hello(body: Bytes) -> Hello:
+    """A handshake's first frame; ``WireError`` on anything else."""
+    try:
+        return _hello_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"malformed hello: {error}") from None
+
+
+def decode_proof(body: Bytes) -> Proof:
+    """A handshake's second frame; ``WireError`` on anything else."""
+    try:
+        return _proof_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise WireError(f"malformed proof: {error}") from None
+
+
+class Seal:
+    """One direction of an authenticated connection: every frame carries a keyed BLAKE2b-128 tag
+    over its position in the stream and its body, so that frames cannot be forged, replayed, dropped
+    or reordered."""
+
+    def __init__(self, key: bytes) -> None:
+        self._state = hashlib.blake2b(digest_size=TAG_BYTES, key=key)
+        self._sequence = 0
+
+    def tag(self, body: Bytes) -> bytes:
+        """The next frame's tag."""
+        state = self._state.copy()
+        state.update(self._sequence.to_bytes(8, "little"))
+        state.update(body)
+        self._sequence += 1
+        return state.digest()
+
+    def check(self, tag: Bytes, body: Bytes) -> None:
+        """``WireError`` unless ``tag`` is the next frame's."""
+        if not hmac.compare_digest(bytes(tag), self.tag(body)):
+            raise WireError("frame authentication failed")
+
+
+def proof(secret: bytes, role: bytes, dialer: bytes, acceptor: bytes) -> bytes:
+    """HMAC-SHA256 by which ``role`` (``b"dialer"`` or ``b"acceptor"``) proves that it knows the
+    secret; both hellos, nonces included, are covered, so that a proof is worth nothing on another
+    connection."""
+    return hmac.digest(secret, b"|".join((b"raftcache-proof", role, dialer, acceptor)), "sha256")
+
+
+def session_key(secret: bytes, role: bytes, dialer: bytes, acceptor: bytes) -> bytes:
+    """The key that seals the frames sent by ``role``."""
+    return hmac.digest(secret, b"|".join((b"raftcache-seal", role, dialer, acceptor)), "sha256")
