@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from raftcache.ops import Op, Result, Write
+from raftcache.ops import Get, Result, Write
 
 
 class Consistency(enum.Enum):
@@ -99,7 +99,7 @@ class Service(Protocol):
         ...
 
     def batch(
-        self, ops: Sequence[Op], deadline: float, *, atomic: bool = False
+        self, ops: Sequence[Get | Write], deadline: float, *, atomic: bool = False
     ) -> asyncio.Future[list[Result]]:
         """Several operations, results in order. They are applied in order per group; ``atomic``
         makes the part of each group all-or-nothing (a group's part that fails reports ``ABORTED``

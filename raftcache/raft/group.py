@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from raftcache.raft import wire
 from raftcache.raft.election import Election
 from raftcache.raft.engine import COMMAND, Engine
+from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import Confirmed, Reads
@@ -110,6 +111,14 @@ class RaftGroup:
         self.reads = Reads(
             group, self.engine, journal, runtime, options, network.send, lambda: self.applied_index
         )
+        self._follower_reads = FollowerReads(
+            group,
+            self.engine,
+            runtime,
+            network.send,
+            lambda: self.applied_index,
+            self.reads.confirm,
+        )
         self.snapshots = Snapshots(
             group,
             self.engine,
@@ -142,6 +151,8 @@ class RaftGroup:
             wire.TimeoutNow: self._election.on_timeout_now,
             wire.Probe: self._on_probe,
             wire.ProbeReply: self._on_probe_reply,
+            wire.ReadIndex: self._follower_reads.on_request,
+            wire.ReadIndexReply: self._follower_reads.on_reply,
             wire.SnapshotChunk: self._on_snapshot_chunk,
             wire.SnapshotReply: self.snapshots.on_reply,
         }
@@ -176,6 +187,17 @@ class RaftGroup:
         return self._election.campaigns
 
     @property
+    def highest_commit(self) -> int:
+        """The highest commit index this node has heard of."""
+        return max(self._transport.heard_commit, self.engine.commit_index)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether this replica has applied what its leader had committed when last heard."""
+        known = self.engine.leader is not None
+        return known and self.applied_index >= self._transport.heard_commit
+
+    @property
     def last_index(self) -> int:
         """Index of the last entry of the log."""
         return self._journal.last_index
@@ -206,6 +228,12 @@ class RaftGroup:
             self.reads.confirm(confirmed)
             self.schedule()
 
+    def confirm_fresh(self, max_staleness_s: float, confirmed: Confirmed) -> None:
+        """``confirmed(True)`` when the state here is no older than that; False: no leader to
+        ask."""
+        self._follower_reads.confirm(max_staleness_s, confirmed)
+        self.schedule()
+
     def transfer(self, target: str | None) -> None:
         """Hand leadership to ``target`` (``None``: whoever has the most of the log). Proposals are
         refused until that has happened or failed."""
@@ -233,6 +261,7 @@ class RaftGroup:
             return
         self.engine.tick()
         self._apply()
+        self._follower_reads.advance()
         self.reads.advance()
         if self._transfer is not None:
             self._advance_transfer()
@@ -355,6 +384,7 @@ class RaftGroup:
         self._transport.bar(node, "connection")
         self._transport.lift(node, "congestion")
         self.snapshots.stop(node)
+        self._follower_reads.on_down(node)
         self._election.on_disconnected(node)
         self.schedule()
 

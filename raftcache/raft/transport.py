@@ -68,6 +68,8 @@ class GroupTransport:
         self._held_out: list[tuple[str, wire.Message, int]] = []
         self._held_acks_out: dict[str, tuple[int, int]] = {}
         self._held_acks_in: dict[str, tuple[int, int]] = {}
+        self.heard_commit = 0
+        """The commit index of the last leader heard."""
         journal.on_durable = self._release
 
     # -- to whom PySyncObj may send
@@ -226,6 +228,7 @@ class GroupTransport:
             self._send(node, wire.TermNotice(self._group, engine.term))
             return
         self._events.heard_leader()
+        self.heard_commit = message.commit
         check_commands(message.entries)
         journal, previous, pairs = self._journal, message.prev_index, message.entries
         first, last = journal.first_index, journal.last_index

@@ -1,0 +1,352 @@
+"""One node's replica of one group: the cache's state machine on top of its Raft group.
+
+Writes that arrive in one turn of the event loop become one batch, one log entry; reads that arrive
+in one turn share one ReadIndex round. The replica that leads also keeps the group's clock, writes
+the recency of what was read into the log, and proposes a tick when something is due to expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from raftcache.machine import Machine, SnapshotError
+from raftcache.metrics import GroupMetrics
+from raftcache.ops import Batch, Configure, Get, Op, Result, encode_batch
+from raftcache.raft.group import Outcome, RaftGroup
+from raftcache.raft.journal import Journal
+from raftcache.raft.options import RaftOptions
+from raftcache.raft.peers import Peers
+from raftcache.runtime import Runtime
+
+MAX_BATCH_OPERATIONS: Final = 4096
+MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Of keys and values in one log entry; one larger request still goes whole."""
+WORTHWHILE_OPERATIONS: Final = 64
+"""While an entry is on its way, another one leaves only with at least so many operations."""
+MAX_TOUCHED: Final = 4096
+"""Keys whose recency waits to be written to the log; further ones go without."""
+RECENT_KEYS: Final = 65_536
+
+
+class ReplicaOptions(msgspec.Struct, frozen=True):
+    """``configure``: what the machine's settings should be while this node leads."""
+
+    configure: Configure
+    touch_interval_s: float
+    max_in_flight: int
+
+
+Finish = Callable[[Outcome, Sequence[Result]], None]
+
+
+class Request:
+    """Operations that end together. ``finish`` gets one result each when ``APPLIED``, else none."""
+
+    __slots__ = ("finish", "ops", "size")
+
+    def __init__(self, ops: Sequence[Op], size: int, finish: Finish) -> None:
+        self.ops = ops
+        self.size = size
+        self.finish = finish
+
+
+class _MachineAdapter:
+    """The cache as ``raft`` sees it: bytes in, results out."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def apply(self, index: int, payload: memoryview, hint: Any) -> list[Result]:
+        return self._replica.apply(payload, hint)
+
+    def snapshot(self) -> Iterator[bytes]:
+        return iter(self._replica.machine.snapshot())
+
+    def prepare(self, data: bytes) -> Machine:
+        try:
+            return Machine.restore(data)
+        except SnapshotError as error:
+            raise ValueError(str(error)) from error
+
+    def install(self, prepared: Machine) -> None:
+        self._replica.install(prepared)
+
+
+class Replica:
+    """``on_change``: the group's leader, as this node sees it, or its readiness changed."""
+
+    def __init__(
+        self,
+        group: int,
+        replicas: Sequence[str],
+        runtime: Runtime,
+        peers: Peers,
+        journal: Journal,
+        raft_options: RaftOptions,
+        options: ReplicaOptions,
+        on_change: Callable[[int], None],
+    ) -> None:
+        self.id = group
+        self.replicas = tuple(replicas)
+        self.machine = Machine()
+        self.metrics = GroupMetrics()
+        self._runtime = runtime
+        self._options = options
+        self._on_change = on_change
+        self._queue: list[Request] = []
+        self._queued_operations = 0
+        self._in_flight = 0
+        self._flushing = False
+        self._reads: list[Request] = []
+        self._lease_reads: list[Request] = []
+        self._touched: dict[bytes, None] = {}
+        self._touched_since = 0.0
+        self._recent: set[bytes] = set()
+        self._recent_since = 0.0
+        self._configuring = False
+        self._clock_base_ms, self._clock_at = 0, runtime.now()
+        self.raft = RaftGroup(
+            group,
+            peers.options.node,
+            replicas,
+            runtime,
+            raft_options,
+            journal,
+            _MachineAdapter(self),
+            peers,
+            self._raft_changed,
+        )
+
+    # -- the group's clock
+
+    def clock_ms(self) -> int:
+        """Machine time now, by this node's monotonic clock: machine time when it was last set plus
+        what has passed since. It never runs ahead of the clock of the leader that set it, except by
+        drift, so that a new leader expires nothing early, and hardly behind, so that it revives
+        nothing."""
+        return self._clock_base_ms + int((self._runtime.now() - self._clock_at) * 1000)
+
+    def _set_clock(self) -> None:
+        time_ms = self.machine.time_ms
+        if time_ms > self.clock_ms():
+            self._clock_base_ms, self._clock_at = time_ms, self._runtime.now()
+
+    # -- state machine
+
+    def apply(self, payload: memoryview, hint: Batch | None) -> list[Result]:
+        """One log entry. The proposer kept the decoded batch."""
+        machine = self.machine
+        results: list[Result]
+        results = machine.apply_payload(payload) if hint is None else machine.apply(hint)
+        self._set_clock()
+        return results
+
+    def install(self, machine: Machine) -> None:
+        """A snapshot replaces the state; the counters of what happened here go on."""
+        machine.stats.hits += self.machine.stats.hits
+        machine.stats.misses += self.machine.stats.misses
+        machine.stats.evictions += self.machine.stats.evictions
+        machine.stats.expirations += self.machine.stats.expirations
+        self.machine = machine
+        self._set_clock()
+
+    # -- writes
+
+    def write(self, request: Request) -> None:
+        """Propose; ``NOT_APPLIED`` at once when this node does not lead."""
+        if not self.raft.accepts:
+            request.finish(Outcome.NOT_APPLIED, ())
+            return
+        self._queue.append(request)
+        self._queued_operations += len(request.ops)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self._runtime.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._flush_reads()
+        while self._queue:
+            if not self.raft.accepts:
+                self._fail_queue()
+                return
+            if self._in_flight >= self._options.max_in_flight:
+                return
+            if self._in_flight and self._queued_operations < WORTHWHILE_OPERATIONS:
+                return
+            self._propose(self._take())
+
+    def _take(self) -> list[Request]:
+        operations = size = count = 0
+        for request in self._queue:
+            operations += len(request.ops)
+            size += request.size
+            if count and (operations > MAX_BATCH_OPERATIONS or size > MAX_BATCH_BYTES):
+                break
+            count += 1
+        taken = self._queue[:count]
+        del self._queue[:count]
+        return taken
+
+    def _propose(self, requests: list[Request], ops: tuple[Op, ...] | None = None) -> None:
+        if ops is None:
+            ops = tuple(op for request in requests for op in request.ops)
+        self._queued_operations -= len(ops) if requests else 0
+        touched = tuple(self._touched)
+        self._touched.clear()
+        batch = Batch(self.clock_ms(), touched, ops)
+        started = self._runtime.now()
+        self._in_flight += 1
+
+        def done(outcome: Outcome, results: list[Result]) -> None:
+            self._in_flight -= 1
+            metrics = self.metrics
+            if outcome is Outcome.APPLIED:
+                metrics.applied += len(ops)
+                metrics.batch_operations.observe(len(ops))
+                metrics.commit_seconds.observe(self._runtime.now() - started)
+                at = 0
+                for request in requests:
+                    count = len(request.ops)
+                    request.finish(outcome, results[at : at + count])
+                    at += count
+            else:
+                if outcome is Outcome.UNKNOWN:
+                    metrics.unknown += len(ops)
+                else:
+                    metrics.not_applied += len(ops)
+                for request in requests:
+                    request.finish(outcome, ())
+            if self._queue:
+                self._schedule()
+
+        self.raft.propose(encode_batch(batch), batch, done)
+
+    def _fail_queue(self) -> None:
+        queue, self._queue = self._queue, []
+        self._queued_operations = 0
+        for request in queue:
+            request.finish(Outcome.NOT_APPLIED, ())
+
+    # -- reads
+
+    def read(self, request: Request, *, lease: bool = False) -> None:
+        """Linearizable reads (operations are all ``Get``); ``NOT_APPLIED`` when not the leader."""
+        (self._lease_reads if lease else self._reads).append(request)
+        self._schedule()
+
+    def _flush_reads(self) -> None:
+        if self._reads:
+            reads, self._reads = self._reads, []
+            self._confirm(reads, lease=False)
+        if self._lease_reads:
+            reads, self._lease_reads = self._lease_reads, []
+            self._confirm(reads, lease=True)
+
+    def _confirm(self, reads: list[Request], *, lease: bool) -> None:
+        started = self._runtime.now()
+
+        def confirmed(ok: bool) -> None:
+            if ok:
+                count = sum(len(request.ops) for request in reads)
+                self.metrics.read_seconds.observe(self._runtime.now() - started, count)
+                self.serve(reads)
+            else:
+                for request in reads:
+                    request.finish(Outcome.NOT_APPLIED, ())
+
+        self.raft.confirm_read(confirmed, lease=lease)
+
+    def serve(self, reads: list[Request]) -> None:
+        """Answer from the state as it is."""
+        machine, now_ms = self.machine, self.clock_ms()
+        slack = now_ms - machine.time_ms
+        for request in reads:
+            results = [machine.read(op.key) for op in request.ops if type(op) is Get]
+            if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self.raft.accepts:
+                # Due by the leader's clock, but the log does not say so yet: it must, before
+                # anybody is told, or another replica might show the key again.
+                self.write(Request(request.ops, request.size, request.finish))
+                continue
+            if machine.uses_recency:
+                self._note_uses(request.ops, results)
+            request.finish(Outcome.APPLIED, results)
+
+    def read_stale(self, request: Request, max_staleness_s: float | None) -> None:
+        """Answer from this replica's state, no older than the bound."""
+        if max_staleness_s is None:
+            self.serve([request])
+            return
+
+        def fresh(ok: bool) -> None:
+            if ok:
+                self.serve([request])
+            else:
+                request.finish(Outcome.NOT_APPLIED, ())
+
+        self.raft.confirm_fresh(max_staleness_s, fresh)
+
+    def _note_uses(self, ops: Sequence[Op], results: list[Result]) -> None:
+        """Recency travels in the log; a key noted lately is not noted again."""
+        if not self.raft.is_leader:
+            return
+        touched, recent, now = self._touched, self._recent, self._runtime.now()
+        if len(recent) >= RECENT_KEYS or now - self._recent_since > 4 * self._touch_interval:
+            recent.clear()
+            self._recent_since = now
+        if not touched:
+            self._touched_since = now
+        for op, result in zip(ops, results, strict=True):
+            key = op.key  # type: ignore[union-attr]
+            if result.value is not None and key not in recent and len(touched) < MAX_TOUCHED:
+                recent.add(key)
+                touched[key] = None
+
+    @property
+    def _touch_interval(self) -> float:
+        return self._options.touch_interval_s
+
+    # -- the leader's duties
+
+    def _raft_changed(self) -> None:
+        if not self.raft.is_leader:
+            self._touched.clear()
+            self._fail_queue()
+        self._on_change(self.id)
+
+    def on_timer(self) -> None:
+        """To be called every half heartbeat."""
+        self.raft.on_timer()
+        if not self.raft.leader_ready or not self.raft.accepts:
+            return
+        now = self._runtime.now()
+        if self.machine.settings != self._options.configure:
+            if not self._configuring:
+                self._configuring = True
+                self._configure()
+        elif self._touched and now - self._touched_since >= self._touch_interval:
+            self._propose([], ())
+        elif not self._queue and not self._in_flight:
+            deadline = self.machine.next_deadline_ms()
+            if deadline is not None and deadline <= self.clock_ms():
+                self._propose([], ())
+
+    def _configure(self) -> None:
+        def done(_outcome: Outcome, _results: Sequence[Result]) -> None:
+            self._configuring = False
+
+        self.write(Request((self._options.configure,), 0, done))
+
+    def close(self) -> None:
+        """Stop; what waits ends."""
+        self._fail_queue()
+        reads, self._reads = [*self._reads, *self._lease_reads], []
+        for request in reads:
+            request.finish(Outcome.NOT_APPLIED, ())
+        self.raft.close()

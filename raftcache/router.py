@@ -1,0 +1,551 @@
+"""From an operation to the leader of its group: here, or on another node in batches.
+
+A ticket is the part of one front-end request that belongs to one group. It is given to the local
+replica, or sent with all others of this turn to the node that leads; when the leader is unknown or
+has changed it waits. What was surely not applied is tried again until the request's deadline; what
+may have been applied is not, unless repeating it is harmless: reads, and writes with an idempotency
+key. At the deadline a ticket ends as ``UNAVAILABLE`` or, if any attempt may have had an effect, as
+``UNKNOWN``; no future is left hanging.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from raftcache.limits import Limits
+from raftcache.metrics import GroupMetrics
+from raftcache.ops import Atomic, Get, Once, Op, Result, Set, Simple, Status, Write
+from raftcache.partition import SlotMap
+from raftcache.raft import wire
+from raftcache.raft.group import Outcome
+from raftcache.raft.peers import Peers
+from raftcache.replica import Replica, Request
+from raftcache.runtime import Runtime
+from raftcache.service import Consistency
+
+_log = structlog.get_logger()
+
+MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
+"""Of keys and values in one forwarded message; one larger request still goes whole."""
+
+
+class Kind(enum.IntEnum):
+    """What is asked of a replica."""
+
+    WRITE = 0
+    READ = 1
+    LEASE_READ = 2
+    STALE_READ = 3
+    TRANSFER = 4
+
+
+_READ_KIND: Final = {
+    Consistency.LINEARIZABLE: Kind.READ,
+    Consistency.LEASE: Kind.LEASE_READ,
+    Consistency.STALE: Kind.STALE_READ,
+}
+
+
+class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
+    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
+
+    id: int
+    group: int
+    kind: Kind
+    ops: list[Get | Write]
+    max_staleness_ms: int = -1
+    target: str = ""
+
+
+class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
+    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``."""
+
+    id: int
+    outcome: int
+    results: list[Result]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
+_UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
+_UNKNOWN: Final = Result(Status.UNKNOWN)
+
+
+class Ticket:
+    """Part of a request on its way. ``finish`` is called once, with as many results as
+    operations."""
+
+    __slots__ = (
+        "deadline",
+        "exposed",
+        "finish",
+        "finished",
+        "group",
+        "kind",
+        "max_staleness_s",
+        "ops",
+        "repeatable",
+        "size",
+        "tainted",
+        "target",
+    )
+
+    def __init__(
+        self,
+        group: int,
+        kind: Kind,
+        ops: Sequence[Get | Write],
+        size: int,
+        deadline: float,
+        finish: Callable[[Sequence[Result]], None],
+    ) -> None:
+        self.group = group
+        self.kind = kind
+        self.ops = ops
+        self.size = size
+        self.deadline = deadline
+        self.finish = finish
+        self.finished = False
+        self.exposed = False
+        """The attempt under way may have an effect."""
+        self.tainted = False
+        """An earlier attempt may have had an effect."""
+        self.repeatable = kind is not Kind.WRITE
+        self.max_staleness_s: float | None = None
+        self.target = ""
+
+
+class Router:
+    """One node's router. ``replicas``: group -> the replica on this node; ``placement``: group ->
+    its nodes, preferred leader first."""
+
+    def __init__(
+        self,
+        node: str,
+        runtime: Runtime,
+        peers: Peers,
+        slots: SlotMap,
+        placement: Sequence[Sequence[str]],
+        replicas: Mapping[int, Replica],
+        metrics: Mapping[int, GroupMetrics],
+        limits: Limits,
+    ) -> None:
+        self._node = node
+        self._runtime = runtime
+        self._peers = peers
+        self._group_of = slots.group_of
+        self._placement = placement
+        self._replicas = replicas
+        self._metrics = metrics
+        self._limits = limits
+        self._outstanding: set[Ticket] = set()
+        self._operations = 0
+        self._bytes = 0
+        self._parked: dict[int, list[Ticket]] = {}
+        self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
+        self._flushing = False
+        self._forwarded: dict[int, tuple[str, list[Ticket]]] = {}
+        self._next_id = 0
+        self._hints: dict[int, str] = {}
+        self._transfers: list[tuple[int, Callable[[Outcome], None], float]] = []
+
+    # -- what front ends ask
+
+    def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
+        """See ``Service.write``."""
+        future: asyncio.Future[Result] = self._runtime.future()
+        key = _key(op)
+        if key is None:
+            future.set_result(Result(Status.INVALID))
+            return future
+
+        def finish(results: Sequence[Result]) -> None:
+            if not future.done():
+                future.set_result(results[0])
+
+        ticket = Ticket(self._group_of(key), Kind.WRITE, (op,), _size(op), deadline, finish)
+        ticket.repeatable = type(op) is Once
+        self._admit(ticket)
+        return future
+
+    def read(
+        self, key: bytes, deadline: float, consistency: Consistency, max_staleness: float | None
+    ) -> asyncio.Future[Result]:
+        """See ``Service.read``."""
+        future: asyncio.Future[Result] = self._runtime.future()
+
+        def finish(results: Sequence[Result]) -> None:
+            if not future.done():
+                future.set_result(results[0])
+
+        kind = _READ_KIND[consistency]
+        ticket = Ticket(self._group_of(key), kind, (Get(key),), len(key), deadline, finish)
+        ticket.max_staleness_s = max_staleness
+        self._admit(ticket)
+        return future
+
+    def batch(
+        self, ops: Sequence[Get | Write], deadline: float, atomic: bool
+    ) -> asyncio.Future[list[Result]]:
+        """See ``Service.batch``."""
+        future: asyncio.Future[list[Result]] = self._runtime.future()
+        results: list[Result] = [_UNAVAILABLE] * len(ops)
+        parts = self._split(ops, results)
+        if not parts:
+            future.set_result(results)
+            return future
+        left = len(parts)
+
+        def ended() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not future.done():
+                future.set_result(results)
+
+        for group, positions in parts.items():
+            part = [ops[i] for i in positions]
+            self._admit(self._part(group, part, positions, results, deadline, atomic, ended))
+        return future
+
+    def _split(self, ops: Sequence[Get | Write], results: list[Result]) -> dict[int, list[int]]:
+        """Group -> positions, in order."""
+        parts: dict[int, list[int]] = {}
+        group_of = self._group_of
+        for i, op in enumerate(ops):
+            key = op.key if type(op) is Get or type(op) is Set else _key(op)
+            if key is None:
+                results[i] = Result(Status.INVALID)
+                continue
+            group = group_of(key)
+            positions = parts.get(group)
+            if positions is None:
+                parts[group] = [i]
+            else:
+                positions.append(i)
+        return parts
+
+    def _part(
+        self,
+        group: int,
+        part: list[Get | Write],
+        positions: list[int],
+        results: list[Result],
+        deadline: float,
+        atomic: bool,
+        ended: Callable[[], None],
+    ) -> Ticket:
+        reading = all(type(op) is Get for op in part)
+        kind = Kind.READ if reading else Kind.WRITE
+        size = sum([_size(op) for op in part])
+        count = len(part)
+        wrapped: Sequence[Get | Write] = part
+        if atomic and not reading:
+            wrapped = (_atomic(part),)
+
+        def finish(got: Sequence[Result]) -> None:
+            if len(got) != count:
+                got = got[0].parts if len(got[0].parts) == count else [got[0]] * count
+            for position, result in zip(positions, got, strict=True):
+                results[position] = result
+            ended()
+
+        ticket = Ticket(group, kind, wrapped, size, deadline, finish)
+        ticket.repeatable = reading or all(type(op) in (Get, Once) for op in wrapped)
+        return ticket
+
+    def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
+        """See ``Service.transfer``."""
+        future: asyncio.Future[Result] = self._runtime.future()
+
+        def finish(results: Sequence[Result]) -> None:
+            if not future.done():
+                future.set_result(results[0])
+
+        ticket = Ticket(group, Kind.TRANSFER, (Get(b""),), 0, deadline, finish)
+        ticket.target = target
+        self._admit(ticket)
+        return future
+
+    # -- a ticket's way
+
+    def _admit(self, ticket: Ticket) -> None:
+        limits = self._limits
+        operations, size = self._operations + len(ticket.ops), self._bytes + ticket.size
+        full = operations > limits.max_queued_operations or size > limits.max_queued_bytes
+        if full and self._outstanding:
+            ticket.finished = True
+            ticket.finish([_UNAVAILABLE] * len(ticket.ops))
+            return
+        self._operations, self._bytes = operations, size
+        self._outstanding.add(ticket)
+        self._dispatch(ticket)
+
+    def _dispatch(self, ticket: Ticket) -> None:
+        group = ticket.group
+        replica = self._replicas.get(group)
+        if ticket.kind is Kind.STALE_READ and replica is not None:
+            self._give(replica, ticket)
+            return
+        leader = self._leader(group, replica)
+        if leader == self._node:
+            assert replica is not None
+            self._give(replica, ticket)
+        elif leader is not None and self._peers.connected(leader):
+            self._forward(leader, ticket)
+        else:
+            self._parked.setdefault(group, []).append(ticket)
+
+    def _leader(self, group: int, replica: Replica | None) -> str | None:
+        if replica is not None:
+            return replica.raft.leader
+        hint = self._hints.get(group)
+        if hint is not None and self._peers.connected(hint):
+            return hint
+        connected = [node for node in self._placement[group] if self._peers.connected(node)]
+        if connected:
+            hint = self._hints[group] = self._runtime.random.choice(connected)
+        return hint
+
+    def _give(self, replica: Replica, ticket: Ticket) -> None:
+        def finish(outcome: Outcome, results: Sequence[Result]) -> None:
+            self._ended(ticket, outcome, results)
+
+        ticket.exposed = ticket.kind is Kind.WRITE
+        request = Request(ticket.ops, ticket.size, finish)
+        ask(replica, ticket.kind, request, ticket.max_staleness_s, ticket.target, self)
+
+    def _ended(self, ticket: Ticket, outcome: Outcome, results: Sequence[Result]) -> None:
+        """An attempt ended."""
+        ticket.exposed = False
+        if ticket.finished:
+            return
+        if outcome is Outcome.APPLIED:
+            self._finish(ticket, results)
+            return
+        if outcome is Outcome.UNKNOWN:
+            if not ticket.repeatable:
+                self._finish(ticket, [_UNKNOWN] * len(ticket.ops))
+                return
+            ticket.tainted = ticket.kind is Kind.WRITE
+        self._parked.setdefault(ticket.group, []).append(ticket)
+
+    def _finish(self, ticket: Ticket, results: Sequence[Result]) -> None:
+        ticket.finished = True
+        self._outstanding.discard(ticket)
+        self._operations -= len(ticket.ops)
+        self._bytes -= ticket.size
+        ticket.finish(results)
+
+    # -- to other nodes
+
+    def _forward(self, leader: str, ticket: Ticket) -> None:
+        box = self._outbox.setdefault((leader, ticket.group, ticket.kind), [])
+        box.append(ticket)
+        if not self._flushing:
+            self._flushing = True
+            self._runtime.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        outbox, self._outbox = self._outbox, {}
+        for (node, group, kind), tickets in outbox.items():
+            if kind in (Kind.STALE_READ, Kind.TRANSFER):
+                for ticket in tickets:
+                    self._send(node, group, kind, [ticket])
+                continue
+            run: list[Ticket] = []
+            size = 0
+            for ticket in tickets:
+                if run and size + ticket.size > MAX_FORWARD_BYTES:
+                    self._send(node, group, kind, run)
+                    run, size = [], 0
+                run.append(ticket)
+                size += ticket.size
+            self._send(node, group, kind, run)
+
+    def _send(self, node: str, group: int, kind: Kind, tickets: list[Ticket]) -> None:
+        tickets = [ticket for ticket in tickets if not ticket.finished]
+        if not tickets:
+            return
+        self._next_id += 1
+        forward = Forward(self._next_id, group, kind, [op for t in tickets for op in t.ops])
+        if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
+            forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
+        forward.target = tickets[0].target
+        if self._peers.send(node, wire.Payload(_encoder.encode(forward))):
+            self._forwarded[self._next_id] = (node, tickets)
+            self._metrics[group].forwarded += len(forward.ops)
+            for ticket in tickets:
+                ticket.exposed = kind is Kind.WRITE
+        else:
+            for ticket in tickets:
+                self._ended(ticket, Outcome.NOT_APPLIED, ())
+
+    def on_payload(self, node: str, data: bytes) -> None:
+        """A message of another node's router; ``WireError`` when it is none."""
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise wire.WireError(f"malformed payload: {error}") from None
+        if isinstance(message, Forward):
+            self._on_forward(node, message)
+        else:
+            self._on_reply(node, message)
+
+    def _on_forward(self, node: str, message: Forward) -> None:
+        def finish(outcome: Outcome, results: Sequence[Result]) -> None:
+            reply = ForwardReply(message.id, outcome.value, list(results))
+            self._peers.send(node, wire.Payload(_encoder.encode(reply)))
+
+        replica = self._replicas.get(message.group)
+        if replica is None:
+            finish(Outcome.NOT_APPLIED, ())
+            return
+        staleness = message.max_staleness_ms / 1000 if message.max_staleness_ms >= 0 else None
+        size = sum([_size(op) for op in message.ops])
+        request = Request(message.ops, size, finish)
+        ask(replica, message.kind, request, staleness, message.target, self)
+
+    def _on_reply(self, node: str, message: ForwardReply) -> None:
+        sent_to, tickets = self._forwarded.pop(message.id, ("", []))
+        if not tickets:
+            return
+        try:
+            outcome = Outcome(message.outcome)
+        except ValueError:
+            raise wire.WireError(f"outcome {message.outcome}") from None
+        group, results, at = tickets[0].group, message.results, 0
+        if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
+            raise wire.WireError(f"{len(results)} results from {sent_to!r}")
+        if outcome is not Outcome.APPLIED:
+            self._hints.pop(group, None)
+        for ticket in tickets:
+            count = len(ticket.ops)
+            self._ended(ticket, outcome, results[at : at + count])
+            at += count
+
+    def on_down(self, node: str) -> None:
+        """The connection to ``node`` ended, with the answers that were to come on it."""
+        lost = [i for i, (sent_to, _) in self._forwarded.items() if sent_to == node]
+        for i in lost:
+            for ticket in self._forwarded.pop(i)[1]:
+                self._ended(ticket, Outcome.UNKNOWN, ())
+        self._hints = {group: hint for group, hint in self._hints.items() if hint != node}
+
+    # -- waiting
+
+    def on_change(self, group: int) -> None:
+        """The group has another leader, or none: what waited for that is tried again."""
+        self._unpark(group)
+        self._check_transfers()
+
+    def _unpark(self, group: int) -> None:
+        parked = self._parked.pop(group, None)
+        if parked:
+            for ticket in parked:
+                if not ticket.finished:
+                    self._dispatch(ticket)
+
+    def on_timer(self) -> None:
+        """To be called every half heartbeat: deadlines, and another try of what waits."""
+        now = self._runtime.now()
+        due = [ticket for ticket in self._outstanding if ticket.deadline <= now]
+        for ticket in due:
+            doubt = ticket.exposed or ticket.tainted
+            self._finish(ticket, [_UNKNOWN if doubt else _UNAVAILABLE] * len(ticket.ops))
+        for group in list(self._parked):
+            self._unpark(group)
+        self._check_transfers()
+
+    # -- transfers
+
+    def begin_transfer(self, replica: Replica, target: str, finish: Callable[..., None]) -> None:
+        """On the leader: hand over, and tell when it has happened or failed."""
+        if not replica.raft.is_leader:
+            finish(Outcome.NOT_APPLIED, ())
+            return
+        replica.raft.transfer(target or None)
+
+        def ended(outcome: Outcome) -> None:
+            status = Status.OK if outcome is Outcome.APPLIED else Status.UNAVAILABLE
+            finish(Outcome.APPLIED, (Result(status),))
+
+        self._transfers.append((replica.id, ended, self._runtime.now()))
+
+    def _check_transfers(self) -> None:
+        for item in list(self._transfers):
+            raft = self._replicas[item[0]].raft
+            if not raft.is_leader and raft.leader is not None:
+                self._transfers.remove(item)
+                item[1](Outcome.APPLIED)
+            elif not raft.transferring and raft.is_leader:
+                self._transfers.remove(item)
+                item[1](Outcome.NOT_APPLIED)
+
+    def close(self) -> None:
+        """Every ticket ends."""
+        for ticket in list(self._outstanding):
+            doubt = ticket.exposed or ticket.tainted
+            self._finish(ticket, [_UNKNOWN if doubt else _UNAVAILABLE] * len(ticket.ops))
+
+
+def ask(
+    replica: Replica,
+    kind: Kind,
+    request: Request,
+    max_staleness_s: float | None,
+    target: str,
+    router: Router,
+) -> None:
+    """Give a request to the replica on this node."""
+    if kind is Kind.WRITE:
+        replica.write(request)
+    elif kind is Kind.READ:
+        replica.read(request)
+    elif kind is Kind.LEASE_READ:
+        replica.read(request, lease=True)
+    elif kind is Kind.STALE_READ:
+        replica.read_stale(request, max_staleness_s)
+    else:
+        router.begin_transfer(replica, target, request.finish)
+
+
+def _key(op: Get | Write | Op) -> bytes | None:
+    """The key that decides the group; ``None`` when there is none."""
+    if isinstance(op, Once):
+        return _key(op.op)
+    if isinstance(op, Atomic):
+        return op.ops[0].key if op.ops else None
+    return getattr(op, "key", None)
+
+
+def _size(op: Get | Write) -> int:
+    """Bytes of keys and values, the bulk of what an operation takes anywhere."""
+    if type(op) is Set:
+        return len(op.key) + len(op.value)
+    if isinstance(op, Once):
+        return len(op.session) + _size(op.op)
+    if isinstance(op, Atomic):
+        return sum(_size(each) for each in op.ops)
+    return len(op.key)
+
+
+def _atomic(part: Sequence[Get | Write]) -> Write:
+    """All operations of a part as one. With an idempotency key its first session names the
+    whole."""
+    plain: list[Simple] = []
+    session = None
+    for op in part:
+        if isinstance(op, Once) and not isinstance(op.op, Atomic):
+            session = session or (op.session, op.seq)
+            plain.append(op.op)
+        elif not isinstance(op, (Once, Atomic)):
+            plain.append(op)
+    atomic = Atomic(tuple(plain))
+    return atomic if session is None else Once(session[0], session[1], atomic)
