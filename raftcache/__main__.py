@@ -1,0 +1,6 @@
+"""``python -m raftcache``."""
+
+from raftcache.cli import main
+
+if __name__ == "__main__":
+    main()

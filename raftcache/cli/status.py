@@ -1,0 +1,160 @@
+"""``raftcache status``: who is there, who leads what, and how full the cache is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raftcache.cli import client
+from raftcache.cli.keys import Urls
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Status = Mapping[str, Any]
+"""What a node answers to ``GET /v1/cluster``."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("status")(status)
+
+
+def status(
+    url: Urls = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what each node answers, as JSON.")
+    ] = False,
+) -> None:
+    """Show members, groups, leaders, terms, lag, memory and hit ratio.
+
+    One node is asked for the members, then each of them for its own view.
+
+    Exit status: 0 when every group has a leader and every member answers and is ready, 1 otherwise,
+    3 when no node answers.
+    """
+    try:
+        answer = client.request(client.base_urls(url), "GET", "/v1/cluster", timeout_s=3)
+        if answer.status != 200:
+            raise client.UnavailableError(f"{answer.url}: {answer.detail}")
+    except client.UnavailableError as error:
+        typer.echo(f"raftcache status: {error}", err=True)
+        raise typer.Exit(client.EXIT_UNAVAILABLE) from None
+    asked: Status = answer.json
+    nodes = views(asked)
+    if as_json:
+        typer.echo(json.dumps({"cluster": asked["cluster"], "nodes": nodes}, indent=2))
+    else:
+        _print(asked, nodes)
+    healthy = all(view and view["ready"] for view in nodes.values())
+    if not healthy or any(group["leader"] is None for group in asked["groups"]):
+        raise typer.Exit(client.EXIT_NO)
+
+
+def views(asked: Status) -> dict[str, Status | None]:
+    """What each member says of the cluster; ``None``: it does not answer."""
+    found: dict[str, Status | None] = {}
+    for member in asked["members"]:
+        if member["self"]:
+            found[member["id"]] = asked
+            continue
+        try:
+            answer = client.ask(f"http://{member['http']}", "GET", "/v1/cluster", timeout_s=2)
+            found[member["id"]] = answer.json if answer.status == 200 else None
+        except (client.UnavailableError, client.OutcomeUnknownError, ValueError):
+            found[member["id"]] = None
+    return found
+
+
+def _print(asked: Status, nodes: Mapping[str, Status | None]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{asked['cluster']}[/bold], seen from {asked['node']}\n")
+    console.print(members_table(asked, nodes))
+    console.print(groups_table(asked, nodes))
+
+
+def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in left:
+        table.add_column(heading, no_wrap=True)
+    for heading in right:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def members_table(asked: Status, nodes: Mapping[str, Status | None]) -> Table:
+    """A line for each member."""
+    table = _table("Members", ("member", "http", "state"), ("leads", "replicas", "keys", "memory"))
+    for member in asked["members"]:
+        name = member["id"]
+        view = nodes[name]
+        leads = ", ".join(str(group["id"]) for group in asked["groups"] if group["leader"] == name)
+        if view is None:
+            table.add_row(name, member["http"], "[red]no answer[/red]", leads, "", "", "")
+            continue
+        held = [group for group in view["groups"] if name in group["replicas"]]
+        state = "[green]ready[/green]" if view["ready"] else "[yellow]not ready[/yellow]"
+        table.add_row(
+            name,
+            member["http"],
+            state,
+            leads or "-",
+            str(len(held)),
+            f"{sum(group['entries'] for group in held):,}",
+            size(sum(group["bytes"] for group in held)),
+        )
+    return table
+
+
+def groups_table(asked: Status, nodes: Mapping[str, Status | None]) -> Table:
+    """A line for each group, as its leader sees it when that answers."""
+    left = ("group", "leader", "replicas (lag)")
+    right = ("term", "commit", "slots", "keys", "memory", "evicted", "expired", "hit ratio")
+    table = _table("Groups", left, right)
+    for own in asked["groups"]:
+        group = _view_of(nodes.get(own["leader"] or ""), own["id"]) or own
+        reads = group["hits"] + group["misses"]
+        table.add_row(
+            str(group["id"]),
+            group["leader"] or "[red]none[/red]",
+            ", ".join(_lag(nodes.get(name), group["id"], name) for name in group["replicas"]),
+            str(group["term"]),
+            f"{group['commit_index']:,}",
+            f"{group['slots']:,}",
+            f"{group['entries']:,}",
+            f"{size(group['bytes'])} / {size(group['budget_bytes'])}",
+            f"{group['evictions']:,}",
+            f"{group['expirations']:,}",
+            f"{100 * group['hits'] / reads:.1f} %" if reads else "-",
+        )
+    return table
+
+
+def _view_of(view: Status | None, group: int) -> Status | None:
+    found = (each for each in view["groups"] if each["id"] == group) if view else iter(())
+    return next(found, None)
+
+
+def _lag(view: Status | None, group: int, name: str) -> str:
+    """``n2 (17)``: the replica and how many entries it lags, when it does."""
+    own = _view_of(view, group)
+    if own is None:
+        return f"[red]{name} (?)[/red]"
+    return f"{name} ({own['lag']:,})" if own["lag"] else name
+
+
+def size(count: float) -> str:
+    """Bytes, rounded for reading."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

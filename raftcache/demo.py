@@ -1,0 +1,292 @@
+"""A cluster of real processes on this machine: for ``raftcache demo``, tests and benchmarks.
+
+Each node is a ``raftcache serve`` of its own with its own settings file, data directory and log.
+The nodes live no longer than whoever started them, however that ends: each holds the read end of a
+pipe as its standard input and stops when the pipe closes. They are in process groups of their own,
+so that a Ctrl-C in the terminal reaches the starter only, which stops them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+HOST: Final = "127.0.0.1"
+START_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 15.0
+_POLL_S: Final = 0.02
+_OWN: Final = ("NODE", "MEMBERS", "DATA_DIR", "MEMORY", "CONFIG", "GROUPS", "SECRET", "REPLICATION")
+"""Settings that a demo's nodes take from their file, whatever the environment says."""
+
+
+class DemoError(Exception):
+    """The cluster cannot run; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start. ``None``: as the data directory was before, or the default."""
+
+    nodes: int | None = None
+    groups: int | None = None
+    port: int = 8001
+    """HTTP port of the first node; the others follow. 0: free ones."""
+    directory: Path | None = None
+    memory: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+    """Further settings of every node, by name."""
+
+
+@dataclass(slots=True)
+class Process:
+    """One node."""
+
+    id: str
+    url: str
+    config: Path
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def ended(self) -> str | None:
+        """How it ended; ``None`` while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+class Cluster:
+    """The running nodes. ``with Cluster(plan) as cluster`` starts them and stops them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.nodes: list[Process] = []
+        self.memory = plan.memory
+        self.temporary = plan.directory is None
+        self.directory = (
+            Path(tempfile.mkdtemp(prefix="raftcache-demo-"))
+            if plan.directory is None
+            else plan.directory.absolute()
+        )
+        self._plan = plan
+
+    def __enter__(self) -> Cluster:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all nodes; they need some time until they are ``ready``."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        count, groups = _shape(self._plan, self.directory)
+        http_ports = _http_ports(self._plan.port, count)
+        peer_ports = _free_ports(count)
+        (self.directory / "demo.toml").write_text(f"nodes = {count}\ngroups = {groups}\n")
+        members = [
+            (f"n{i + 1}", f"{HOST}:{peer}", f"{HOST}:{http}")
+            for i, (peer, http) in enumerate(zip(peer_ports, http_ports, strict=True))
+        ]
+        settings = {"groups": groups, "secret": secrets.token_urlsafe(32), **self._plan.settings}
+        for name, _, address in members:
+            where = {"memory": True} if self.memory else {"data_dir": str(self.directory / name)}
+            config = self.directory / f"{name}.toml"
+            _write_private(config, _toml({"node": name, **where, **settings}, members))
+            self.nodes.append(self._launch(name, f"http://{address}", config))
+
+    def _launch(self, name: str, url: str, config: Path) -> Process:
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if key not in {f"RAFTCACHE_{own}" for own in _OWN}
+        }
+        log = self.directory / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                serve_command(config, "--until-stdin-closes"),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                process_group=0,
+            )
+        return Process(name, url, config, log, process)
+
+    @property
+    def urls(self) -> list[str]:
+        """Base URLs, in the order of the nodes."""
+        return [node.url for node in self.nodes]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids, in the same order."""
+        return [node.process.pid for node in self.nodes]
+
+    def wait_until_ready(self, timeout_s: float = START_TIMEOUT_S) -> dict[str, Any]:
+        """Wait until every node is ready and every group has a leader; the cluster's status."""
+        deadline = time.monotonic() + timeout_s
+        waiting = list(self.nodes)
+        while waiting:
+            waiting = [node for node in waiting if not _is_ready(node.url)]
+            self._check(deadline)
+        while True:
+            status = cluster_status(self.urls[0])
+            if status is not None and all(group["leader"] for group in status["groups"]):
+                return status
+            self._check(deadline)
+
+    def _check(self, deadline: float) -> None:
+        for node in self.nodes:
+            if node.ended is not None:
+                raise DemoError(f"{node.id} did not start ({node.ended}):\n{_tail(node.log)}")
+        if time.monotonic() > deadline:
+            raise DemoError(f"the cluster is not ready; its logs are in {self.directory}")
+        time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        """End all nodes: in order first, by force after a while. A directory that nobody named is
+        removed, unless a node had ended by itself: then its log is worth reading."""
+        orderly = all(node.ended is None for node in self.nodes)
+        for node in self.nodes:
+            if node.ended is None:
+                node.process.send_signal(signal.SIGTERM)
+                # One that was stopped (SIGSTOP) has to run to end.
+                node.process.send_signal(signal.SIGCONT)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for node in self.nodes:
+            try:
+                node.process.wait(max(0.0, deadline - time.monotonic()))
+            except BaseException as error:
+                self.kill()
+                orderly = False
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+        for node in self.nodes:
+            if node.process.stdin is not None:
+                node.process.stdin.close()
+        if self.temporary and orderly:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End all nodes at once."""
+        for node in self.nodes:
+            node.process.kill()
+        for node in self.nodes:
+            node.process.wait()
+
+
+def serve_command(config: Path, *more: str) -> list[str]:
+    """The command that runs the node of a settings file."""
+    return [sys.executable, "-m", "raftcache", "serve", "--config", str(config), *more]
+
+
+def cluster_status(url: str) -> dict[str, Any] | None:
+    """``GET /v1/cluster``; ``None`` when the node does not answer."""
+    answer = _get(url, "/v1/cluster")
+    return json.loads(answer[1]) if answer is not None and answer[0] == 200 else None
+
+
+def _is_ready(url: str) -> bool:
+    answer = _get(url, "/readyz")
+    return answer is not None and answer[0] == 200
+
+
+def _get(url: str, path: str) -> tuple[int, bytes] | None:
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=2)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _shape(plan: Plan, directory: Path) -> tuple[int, int]:
+    """Nodes and groups: as asked, as the directory's data say, or 3 and 4."""
+    before: dict[str, int] = {}
+    with contextlib.suppress(FileNotFoundError, tomllib.TOMLDecodeError):
+        before = tomllib.loads((directory / "demo.toml").read_text())
+    shape = {}
+    for name, asked, default in (("nodes", plan.nodes, 3), ("groups", plan.groups, 4)):
+        held = before.get(name)
+        if asked is not None and held is not None and asked != held and not plan.memory:
+            raise DemoError(
+                f"{directory} holds a cluster of {held} {name}; leave out --{name} {asked}, or use"
+                " another --data-dir"
+            )
+        shape[name] = asked or (held if held is not None and not plan.memory else default)
+    return shape["nodes"], shape["groups"]
+
+
+def _http_ports(first: int, count: int) -> list[int]:
+    if first == 0:
+        return _free_ports(count)
+    ports = list(range(first, first + count))
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except (OSError, OverflowError):
+                raise DemoError(
+                    f"port {port} cannot be used (taken?); choose others with --port, or let"
+                    " --port 0 find free ones"
+                ) from None
+    return ports
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that are free now, all different."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+def _toml(settings: dict[str, object], members: Sequence[tuple[str, str, str]]) -> str:
+    """TOML of plain values; JSON's text and boolean literals are TOML's too."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    for name, peer, http_address in members:
+        lines += [
+            "",
+            "[[members]]",
+            f'id = "{name}"',
+            f'peer = "{peer}"',
+            f'http = "{http_address}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """The file has the cluster's secret: readable by its owner only."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _tail(path: Path, lines: int = 12) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
