@@ -1,4 +1,5 @@
-"""The limits that requests meet, each with a name and a default; ``config`` makes each a setting."""
+"""The limits that requests meet, each with a name and a default; ``config`` makes each a
+setting."""
 
 from __future__ import annotations
 

@@ -28,11 +28,14 @@ from raftcache.raft import wire
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import PeerOptions, Peers
+from raftcache.raft.storage import DataDirectory, Identity
 from raftcache.replica import Replica, ReplicaOptions
 from raftcache.router import Router
 from raftcache.runtime import AsyncioRuntime, Cancellable, Runtime
 from raftcache.service import ClusterStatus, Consistency, GroupStatus, MemberStatus
 
+DATA_FORMAT: Final = 1
+"""Of data directories."""
 BALANCE_INTERVAL_S: Final = 2.0
 """How long a group's preferred leader must have been ready before leadership is handed to it."""
 GC_THRESHOLDS: Final = (100_000, 50, 100)
@@ -42,7 +45,8 @@ _log = structlog.get_logger()
 
 
 class Node:
-    """One member of the cluster. Implements ``service.Service``."""
+    """One member of the cluster. Implements ``service.Service``. Making one reads its data
+    directory: ``StorageError`` or ``CorruptJournalError`` when that cannot be used."""
 
     def __init__(self, settings: Settings, runtime: Runtime) -> None:
         self.settings = settings
@@ -64,6 +68,10 @@ class Node:
         options = PeerOptions(
             settings.node, settings.cluster, topology, addresses, secret, settings.max_frame
         )
+        self._data: DataDirectory | None = None
+        if settings.data_dir is not None:
+            identity = Identity(DATA_FORMAT, settings.cluster, settings.node, topology)
+            self._data = DataDirectory(runtime, str(settings.data_dir.absolute()), identity)
         self.peers = Peers(runtime, options, self)
         hosted = [group for group, nodes in enumerate(placement) if settings.node in nodes]
         self.group_metrics = {group: GroupMetrics() for group in range(settings.groups)}
@@ -96,7 +104,7 @@ class Node:
         self._timer: Cancellable | None = None
 
     def _journal(self, group: int) -> Journal:
-        return Journal()
+        return Journal() if self._data is None else self._data.journal(group)
 
     def _raft_options(self, hosted: int) -> RaftOptions:
         settings = self.settings
@@ -156,6 +164,8 @@ class Node:
         self.peers.stop()
         for replica in self.replicas.values():
             replica.close()
+        if self._data is not None:
+            self._data.close()
 
     def _on_timer(self) -> None:
         self._timer = self.runtime.call_later(self.settings.heartbeat_interval / 2, self._on_timer)

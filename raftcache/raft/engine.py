@@ -220,6 +220,7 @@ class Engine:
     def install(self, leader: str | None, term: int, previous: Entry, last: Entry) -> None:
         """Replace the log by the last two entries of a snapshot whose state has been restored. What
         is unpickled by PySyncObj here was pickled here, of typed values."""
+        self._enter()
         manifest = gzip.compress(pickle.dumps((None, last, previous, ())), 0)
         message = {
             "type": "append_entries",
@@ -227,8 +228,7 @@ class Engine:
             "commit_index": 0,
             "serialized": (manifest, True, True),
         }
-        self._enter()
-        node = None if leader is None else self._nodes[leader]
+        node = self._stranger if leader is None else self._nodes[leader]
         self._outlet._onMessageReceived(node, message)
         self._outlet._onMessageReceived(
             node, {"type": "append_entries", "term": term, "commit_index": last[1]}

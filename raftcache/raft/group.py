@@ -87,6 +87,7 @@ class RaftGroup:
         events = TransportEvents()
         self._transport = GroupTransport(group, journal, runtime, options, network.send, events)
         journal.on_append = self._on_append
+        journal.on_durable = self._on_durable
         self.engine = Engine(
             node,
             replicas,
@@ -97,6 +98,7 @@ class RaftGroup:
             2 * options.election_timeout_s,
         )
         self._transport.engine = self.engine
+        self._restore()
         self.applied_index = self.engine.last_applied
         self._election = Election(
             group,
@@ -157,6 +159,16 @@ class RaftGroup:
             wire.SnapshotReply: self.snapshots.on_reply,
         }
 
+    def _restore(self) -> None:
+        """Start from the snapshot on disk, when there is one."""
+        stored, journal = self._journal.stored, self._journal
+        if stored is not None:
+            self._machine.install(self._machine.prepare(stored.state))
+            journal.restoring(True)
+            header = stored.header
+            self.engine.install(None, self.engine.term, header.previous, header.last)
+            journal.restoring(False)
+
     # -- state
 
     @property
@@ -189,13 +201,16 @@ class RaftGroup:
     @property
     def highest_commit(self) -> int:
         """The highest commit index this node has heard of."""
-        return max(self._transport.heard_commit, self.engine.commit_index)
+        return max(self._transport.heard_commit or 0, self.engine.commit_index)
 
     @property
     def caught_up(self) -> bool:
         """Whether this replica has applied what its leader had committed when last heard."""
-        known = self.engine.leader is not None
-        return known and self.applied_index >= self._transport.heard_commit
+        if self.engine.is_leader:
+            return self.leader_ready
+        heard = self._transport.heard_commit
+        known = self.engine.leader is not None and heard is not None
+        return known and self.applied_index >= (heard or 0)
 
     @property
     def last_index(self) -> int:
@@ -292,6 +307,8 @@ class RaftGroup:
                 result = self._machine.apply(index, memoryview(entry[0])[1:], hint)
                 if proposal is not None:
                     proposal.done(Outcome.APPLIED, result)
+        if journal.snapshot_due:
+            self._runtime.spawn(self.snapshots.store(), f"store snapshot {self.group}")
         if journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK:
             self._trim()
 
@@ -325,7 +342,11 @@ class RaftGroup:
         if proposal is not None:
             proposal.done(Outcome.NOT_APPLIED, None)
 
-    def _on_installed(self, index: int, _data: bytes) -> None:
+    def _on_durable(self) -> None:
+        self._transport.release()
+        self.schedule()
+
+    def _on_installed(self, index: int) -> None:
         self.applied_index = index
         for covered in [i for i in self._appended if i <= index]:
             self._appended.pop(covered).done(Outcome.UNKNOWN, None)

@@ -8,13 +8,41 @@ so its own compaction is never used.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from pysyncobj.journal import Journal as CoreJournal
 
 Entry = tuple[bytes, int, int]
 """(command, index, term), as PySyncObj has it."""
+
+
+class SnapshotHeader(msgspec.Struct, array_like=True, frozen=True):
+    """The log position that a snapshot stands for: its last entry, and the term of the one
+    before."""
+
+    index: int
+    term: int
+    previous_term: int
+    command: bytes
+
+    @property
+    def last(self) -> Entry:
+        """The last entry covered."""
+        return (self.command, self.index, self.term)
+
+    @property
+    def previous(self) -> Entry:
+        """The one before. Its command is never sent to anybody: it is the first entry kept."""
+        return (b"\x01", self.index - 1, self.previous_term)
+
+
+class StoredSnapshot(msgspec.Struct, frozen=True):
+    """A snapshot found on disk."""
+
+    header: SnapshotHeader
+    state: bytes
 
 
 class Journal(CoreJournal):  # type: ignore[misc]
@@ -33,6 +61,10 @@ class Journal(CoreJournal):  # type: ignore[misc]
         """Every entry up to here survives a crash with this content."""
         self.meta_durable = True
         """Whether the current term and vote survive a crash."""
+        self.keep_from: int | None = None
+        """A snapshot up to here is being stored: what follows must stay in memory."""
+        self.stored: StoredSnapshot | None = None
+        """The state to start from, until ``restoring`` is over."""
         self.on_durable: Callable[[], None] = lambda: None
         """Called after ``durable_index`` or ``meta_durable`` advanced."""
         self.on_append: Callable[[bytes, int, int], None] = lambda command, index, term: None
@@ -118,12 +150,34 @@ class Journal(CoreJournal):  # type: ignore[misc]
         after ``pinned`` - 1 (a snapshot on its way ends there), nor the last two up to
         ``applied``."""
         limit = applied - 1 if pinned is None else min(applied, pinned) - 1
+        if self.keep_from is not None:
+            limit = min(limit, self.keep_from - 1)
         excess, count = self.bytes - keep_bytes, 0
         while excess > 0 and self._entries[count][1] < limit:
             excess -= len(self._entries[count][0])
             count += 1
         if count:
             self.deleteEntriesTo(count)
+
+    # -- snapshots; a log in memory has nowhere to store them
+
+    @property
+    def snapshot_due(self) -> bool:
+        """Whether the log has grown enough to be replaced by a snapshot."""
+        return False
+
+    async def store(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> bool:
+        """Make a snapshot durable; False when that failed."""
+        return True
+
+    def restoring(self, active: bool) -> None:
+        """While the engine installs the stored snapshot."""
+
+    def installing(self, active: bool) -> None:
+        """While the engine replaces the log by a snapshot of the leader's."""
+
+    def begin_segment(self, snapshot_index: int) -> None:
+        """The snapshot stored last replaces the log up to its index."""
 
     def close(self) -> None:
         """Nothing is written afterwards."""

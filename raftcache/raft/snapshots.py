@@ -14,7 +14,7 @@ import structlog
 
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.journal import Entry, Journal
+from raftcache.raft.journal import Entry, Journal, SnapshotHeader
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.transport import GroupTransport, check_commands
 from raftcache.runtime import Runtime
@@ -94,7 +94,7 @@ class Snapshots:
         options: RaftOptions,
         send: Callable[[str, wire.Message], bool],
         applied: Callable[[], int],
-        installed: Callable[[int, bytes], None],
+        installed: Callable[[int], None],
     ) -> None:
         self._group = group
         self._engine = engine
@@ -175,6 +175,16 @@ class Snapshots:
         if self._outgoing.pop(node, None) is not None:
             self._transport.lift(node, "snapshot")
 
+    async def store(self) -> None:
+        """Write the state as it is now to disk, and let it replace the log so far."""
+        index = self._applied()
+        entry, previous_term = self._journal.at(index), self._journal.term_at(index - 1)
+        if entry is None or previous_term is None:
+            return
+        header = SnapshotHeader(index, entry[2], previous_term, entry[0])
+        if await self._journal.store(header, self._machine.snapshot()):
+            self._journal.begin_segment(index)
+
     def stop_all(self) -> None:
         """This node leads no more."""
         for node in list(self._outgoing):
@@ -229,19 +239,21 @@ class Snapshots:
             _log.error("snapshot refused", group=self._group, reason=str(error))
             self._incoming = None
             return
-        if self._incoming is not incoming or self._engine.term != first.term:
+        header = SnapshotHeader(first.index, first.last_term, first.prev_term, first.command)
+        stored = await self._journal.store(header, [data])
+        if not stored or self._incoming is not incoming or self._engine.term != first.term:
             if self._incoming is incoming:
                 self._incoming = None
             return
         self._incoming = None
         if not self._known(first):
             self._machine.install(prepared)
-            last = (first.command, first.index, first.last_term)
-            # The command of the entry before is never sent to anybody: it is the first one kept.
-            previous = (b"\x01", first.index - 1, first.prev_term)
-            self._engine.install(incoming.leader, first.term, previous, last)
+            self._journal.installing(True)
+            self._engine.install(incoming.leader, first.term, header.previous, header.last)
+            self._journal.installing(False)
+            self._journal.begin_segment(first.index)
             self.received += 1
-            self._installed(first.index, data)
+            self._installed(first.index)
             _log.info("snapshot installed", group=self._group, index=first.index, bytes=len(data))
         self._transport.installed(incoming.leader, first.term, first.index)
         self._reply(incoming.leader, first, len(data), done=True)

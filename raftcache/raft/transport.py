@@ -68,9 +68,8 @@ class GroupTransport:
         self._held_out: list[tuple[str, wire.Message, int]] = []
         self._held_acks_out: dict[str, tuple[int, int]] = {}
         self._held_acks_in: dict[str, tuple[int, int]] = {}
-        self.heard_commit = 0
-        """The commit index of the last leader heard."""
-        journal.on_durable = self._release
+        self.heard_commit: int | None = None
+        """The commit index of the leader heard last; ``None``: nothing heard yet."""
 
     # -- to whom PySyncObj may send
 
@@ -197,15 +196,15 @@ class GroupTransport:
         self._send(node, wire.AppendReply(self._group, term, next_index, True, False))
 
     def _send_durable(self, node: str, message: wire.Message) -> None:
-        if self._journal.meta_durable and self._journal.durable_index >= self._journal.last_index:
+        if self._journal.meta_durable:
             self._send(node, message)
         else:
             self._held_out.append((node, message, self.engine.term))
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """The journal's durability advanced. What was held under an earlier term is void."""
         journal, term = self._journal, self.engine.term
-        if journal.meta_durable and journal.durable_index >= journal.last_index:
+        if journal.meta_durable:
             held, self._held_out = self._held_out, []
             for node, message, held_term in held:
                 if held_term == term:
