@@ -183,7 +183,7 @@ def test_a_killed_process_closes_its_connections_and_its_sent_bytes_still_arrive
 
 
 def test_after_a_power_failure_the_other_end_is_half_open_until_it_writes(world: World) -> None:
-    client, server = link(world)
+    _, server = link(world)
     assert server.transport
     world.nodes["a"].process.crash(power=True)
     world.run(60.0)

@@ -1,0 +1,75 @@
+"""``python -m jepsen_like check FILE`` and ``python -m jepsen_like sim``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepsen_like.checkers.history import HistoryError, load
+from jepsen_like.checkers.linearizability import Report, Verdict, check
+from jepsen_like.checkers.models import CacheModel
+from jepsen_like.report.timeline import page
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0 nothing wrong, 1 a violation, 2 could not judge or wrong usage."""
+    parser = argparse.ArgumentParser(prog="jepsen_like", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_check(commands.add_parser("check", help="judge a history file"))
+    options = parser.parse_args(arguments)
+    status: int = options.run(options)
+    return status
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="JSON lines, one operation each")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time limit (default 60)")
+    parser.add_argument("--html", type=Path, help="write a picture of what is wrong to this file")
+    parser.add_argument(
+        "--ttl-slack-ms", type=float, default=0.0, help="how much too early a key may expire"
+    )
+    parser.set_defaults(run=_check)
+
+
+def _check(options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    try:
+        history = load(options.file)
+    except (OSError, HistoryError) as error:
+        print(f"{options.file}: {error}", file=sys.stderr)
+        return int(Verdict.UNDECIDED)
+    model = CacheModel(slack_ns=int(options.ttl_slack_ms * 1e6))
+    report = check(history, model=model, seconds=options.seconds)
+    print_report(report, time.monotonic() - started)
+    if options.html is not None:
+        options.html.write_text(page(report, options.file.name), encoding="utf-8")
+        print(f"picture: {options.html}")
+    return int(report.verdict)
+
+
+def print_report(report: Report, seconds: float) -> None:
+    for key in report.keys:
+        if key.verdict is Verdict.UNDECIDED:
+            print(
+                f"key {key.key!r}: undecided after {key.configurations} configurations"
+                " (out of time or memory)"
+            )
+        if key.verdict is Verdict.INVALID:
+            print(f"key {key.key!r}: NOT LINEARIZABLE")
+            if key.culprit is not None:
+                print(f"  no order explains {key.culprit}")
+            print(f"  the value would be {key.state.value!r} here, and none of these fits:")
+            for operation in key.stuck:
+                print(f"    {operation}")
+    total = sum(key.operations for key in report.keys)
+    print(
+        f"{report.verdict.name.lower()}: {total} operations, {len(report.keys)} keys,"
+        f" {seconds:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

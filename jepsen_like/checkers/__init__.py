@@ -1,0 +1,28 @@
+"""Judges of histories. They import nothing of raftcache and know no more than what clients saw.
+
+A history is a file of JSON lines, one operation each (``history.py``)::
+
+    {"process": int, "op": "get|set|cas|incr|del", "key": str, "args": [...], "result": ...,
+     "start": ns, "end": ns|null, "ok": true|false|null}
+
+``start`` and ``end`` are readings of one clock in nanoseconds. ``ok`` true: it happened and
+``result`` was its answer. ``ok`` false: it certainly did not happen. ``ok`` null: nobody knows; it
+may have taken effect at any time after ``start``, or may still do so, or never. Values are strings
+(an integer means its decimal string) or null for "no such key".
+
+====== =================== ======================================================================
+op     args                result, when ``ok`` is true
+====== =================== ======================================================================
+get    []                  the value; null when the key is absent
+set    [value]             not looked at
+set    [value, ttl_ms]     the same; the value may vanish once ``ttl_ms`` have passed, not before
+cas    [expected, new]     true: the value was ``expected`` (null: absent) and is ``new`` now;
+                           false: the value was another one and nothing changed
+incr   [by]                the new number; an absent key counts as 0; the expiry stays.
+                           null: the value was no 64-bit integer, or would have left that range
+del    []                  true: the key existed; false: it did not; null: not observed
+====== =================== ======================================================================
+
+``linearizability`` (with ``models``) judges each key on its own: linearizability is local (Herlihy
+and Wing 1990, theorem 1), so a history is linearizable if and only if each key's part is.
+"""
