@@ -1,0 +1,68 @@
+# Needs python3 (3.11 or later) and make; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST_FLAGS ?=
+DEMO_FLAGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench docs clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo '  DEMO_FLAGS="--nodes 5 --port 0" and PYTEST_FLAGS="-k partition" are passed on.'
+
+demo: $(VENV)/installed ## Start a three-node cluster on this machine; Ctrl-C stops it
+	@# Job control gives the demo the terminal: Ctrl-C stops it, and make sees a normal end.
+	@if [ -t 0 ]; then set -m; fi; $(BIN)/raftcache demo $(DEMO_FLAGS)
+
+test: $(VENV)/installed-dev ## Run the tests
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/installed-dev ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## Put the code into its format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/installed-dev ## Measure speed and memory
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+docs: $(VENV)/installed ## Write the table of settings into docs/configuration.md
+	@$(BIN)/python -m raftcache.config.reference
+
+clean: ## Remove what make and the tools made
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Debian keeps venv in a package of its own, without which `python3 -m venv` fails halfway.
+$(VENV)/bin/python:
+	@echo 'Creating $(VENV) ...'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo 'raftcache needs Python 3.11 or later; set PYTHON=python3.x'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+	    rm -rf $(VENV); \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo 'Installing python3-venv ...'; \
+	        apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
+	            apt-get -qq -y install python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); \
+	    else \
+	        echo 'python3 -m venv does not work here; install it first:'; \
+	        echo '    sudo apt-get install python3-venv'; exit 1; \
+	    fi; }
+
+$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing raftcache into $(VENV) ...'
+	@$(PIP) install --editable .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing raftcache and what its tests need into $(VENV) ...'
+	@$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/installed $@
