@@ -14,7 +14,7 @@ may have taken effect at any time after ``start``, or may still do so, or never.
 op     args                result, when ``ok`` is true
 ====== =================== ======================================================================
 get    []                  the value; null when the key is absent
-set    [value]             not looked at
+set    [value]             true: the key was absent; false: it existed; null: not observed
 set    [value, ttl_ms]     the same; the value may vanish once ``ttl_ms`` have passed, not before
 cas    [expected, new]     true: the value was ``expected`` (null: absent) and is ``new`` now;
                            false: the value was another one and nothing changed

@@ -95,6 +95,7 @@ def _canonical(operation: Operation) -> tuple[tuple[Any, ...], Any]:
         args = (_value(args[0]), *(_integer(argument) for argument in args[1:]))
         if args[0] is None:
             raise TypeError("a set needs a value")
+        result = result if isinstance(result, bool) else None
     elif operation.op == "cas":
         args = (_value(args[0]), _value(args[1]))
         if operation.ok and not isinstance(result, bool):

@@ -241,10 +241,15 @@ def _useful_unknowns(operations: Sequence[Operation]) -> list[Operation]:
     """Operations of unknown outcome that could explain an answer. Reads explain nothing. In a
     history of reads and plain writes alone, neither does a write whose value nobody read."""
     unknown = [x for x in operations if x.ok is None and x.op != "get"]
-    if all(x.op == "get" or (x.op == "set" and len(x.args) == 1) for x in operations):
+    if all(x.op == "get" or (x.op == "set" and _blind(x)) for x in operations):
         values = {x.result for x in operations if x.ok is True and x.op == "get"}
         return [x for x in unknown if x.args[0] in values]
     return unknown
+
+
+def _blind(write: Operation) -> bool:
+    """A plain write that says nothing of what it overwrote."""
+    return len(write.args) == 1 and write.result is None
 
 
 def _alike_before(unknown: Sequence[Operation]) -> list[int]:

@@ -87,6 +87,8 @@ class CacheModel:
             case "get":
                 return state if not known or result == state.value else None
             case "set":
+                if known and result is not None and result is not (state.value is None):
+                    return None
                 args = operation.args
                 return State(args[0], operation.index if len(args) == 2 and args[1] > 0 else -1)
             case "cas":

@@ -16,10 +16,10 @@ GOOD = """\
 {"process":1,"op":"get","key":"k","args":[],"result":"1","start":20,"end":30,"ok":true}
 
 {"process":1,"op":"incr","key":"k","args":[2],"result":3,"start":40,"end":50,"ok":true}
-{"process":2,"op":"set","key":"k","args":["<b>"],"result":null,"start":45,"end":null,"ok":null}
+{"process":2,"op":"set","key":"k","args":["x"],"result":null,"start":45,"end":null,"ok":null}
 """
 BAD = GOOD + (
-    '{"process":3,"op":"get","key":"k","args":[],"result":"2","start":60,"end":70,"ok":true}\n'
+    '{"process":3,"op":"get","key":"k","args":[],"result":"<b>","start":60,"end":70,"ok":true}\n'
 )
 
 
@@ -81,7 +81,7 @@ def test_exit_status_says_valid_violation_or_undecided(
     assert "valid: 4 operations" in capsys.readouterr().out
     assert main(["check", write(tmp_path, BAD)]) == 1
     out = capsys.readouterr().out
-    assert 'no order explains [5] process 3: get() -> "2"' in out
+    assert 'no order explains [5] process 3: get() -> "<b>"' in out
     assert main(["check", write(tmp_path, "{"), "--seconds", "1"]) == 2
     assert main(["check", str(tmp_path / "missing")]) == 2
 

@@ -67,7 +67,7 @@ def _explains(model: CacheModel, order: Sequence[Operation]) -> bool:
 values = st.sampled_from(["1", "2"])
 shapes = st.one_of(
     st.tuples(st.just("get"), st.just(()), st.sampled_from([None, "1", "2", "3"])),
-    st.tuples(st.just("set"), st.tuples(values), st.none()),
+    st.tuples(st.just("set"), st.tuples(values), st.sampled_from([None, True, False])),
     st.tuples(st.just("set"), st.tuples(values, st.just(1)), st.none()),
     st.tuples(st.just("cas"), st.tuples(st.sampled_from([None, "1", "2"]), values), st.booleans()),
     st.tuples(st.just("incr"), st.tuples(st.just(1)), st.sampled_from([1, 2, 3])),
