@@ -106,7 +106,7 @@ def _good_block_after(data: bytes, start: int, number: int) -> bool:
     if next_length == 0 or len(payload) < next_length:
         return False
     expected: int = zlib.crc32(payload, zlib.crc32(struct.pack("<QI", number + 1, next_length)))
-    return expected == crc
+    return bool(expected == crc)
 
 
 class _Install(enum.Enum):

@@ -26,6 +26,7 @@ class FollowerReads:
         send: Callable[[str, wire.Message], bool],
         applied: Callable[[], int],
         confirm: Callable[[Confirmed], None],
+        announce_commit: Callable[[], None],
     ) -> None:
         self._group = group
         self._engine = engine
@@ -33,6 +34,7 @@ class FollowerReads:
         self._send = send
         self._applied = applied
         self._confirm = confirm
+        self._announce_commit = announce_commit
         self._fresh_at = -1e18
         self._number = 0
         self._asked: dict[int, tuple[str, float, list[Confirmed]]] = {}
@@ -86,6 +88,8 @@ class FollowerReads:
 
         def answer(ok: bool) -> None:
             index = self._applied() if ok else 0
+            if ok:
+                self._announce_commit()
             self._send(node, wire.ReadIndexReply(self._group, message.id, index))
 
         if self._engine.is_leader:

@@ -120,6 +120,7 @@ class RaftGroup:
             network.send,
             lambda: self.applied_index,
             self.reads.confirm,
+            self._transport.announce_commit,
         )
         self.snapshots = Snapshots(
             group,
@@ -422,6 +423,7 @@ class RaftGroup:
         self._election.on_timer()
         if self.engine.is_leader:
             self.snapshots.keep_alive()
+            self._transport.announce_commit()
         self.schedule()
 
     # -- transfer and the end
