@@ -240,8 +240,9 @@ class Network:
         if cut is Cut.REJECT:
             self.reset(source, target)
 
-    def unblock(self, source: str, target: str) -> None:
-        self._blocked.pop((source, target), None)
+    def unblock(self, *pairs: tuple[str, str]) -> None:
+        for pair in pairs:
+            self._blocked.pop(pair, None)
         self._retransmit()
 
     def partition(self, sides: Sequence[Iterable[str]], cut: Cut = Cut.STALL) -> None:

@@ -94,8 +94,9 @@ class Process:
         self._fuse_action: Callable[[], None] | None = None
 
     @property
-    def paused(self) -> bool:
-        return self._paused
+    def disturbed(self) -> bool:
+        """Whether it is paused or slow: no promise about time holds for it."""
+        return self._paused or self._cost > 0.0
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> Handle:
         handle = Handle(self, function, args, None, self.scheduler.now)

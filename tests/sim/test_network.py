@@ -153,7 +153,7 @@ def test_a_one_way_cut_stops_one_direction_only(world: World) -> None:
     world.run(5.0)
     assert server.data == b"there"
     assert client.data == b""
-    world.network.unblock("b", "a")
+    world.network.unblock(("b", "a"))
     world.run(2.0)
     assert client.data == b"back"
     assert client.events == server.events == ["made"]

@@ -1,0 +1,100 @@
+"""What must hold inside the cluster, whatever clients see: Raft's own promises.
+
+- Election safety: at most one leader per term and group (Raft, figure 3).
+- Committed entries never change: what any replica counts as committed at an index is the same
+  everywhere and for ever (state machine safety, at the log).
+- Replicas that have applied the same index have the same state, byte for byte.
+
+``Watcher.look`` is called at short intervals; leaders are noticed when they report.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from jepsen_like.sim.cluster import Cluster, SimNode
+
+STATES_KEPT = 50
+"""Per group, the last so many observed (applied index, state) pairs are compared with."""
+
+
+class Watcher:
+    """Looks into all nodes; what it finds goes to the scheduler's violations."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._scheduler = cluster.scheduler
+        self._leaders: dict[tuple[int, int], str] = {}
+        self._committed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._seen: dict[tuple[str, int, int], int] = {}
+        self._states: list[dict[int, tuple[str, int]]] = [{} for _ in range(cluster.groups)]
+        self.elections = 0
+        cluster.on_group_change = self.on_group_change
+
+    def on_group_change(self, node: SimNode, group: int) -> None:
+        """A node has a new view of a group's leader."""
+        raft = node.replicas[group].raft if group in node.replicas else None
+        if raft is None or not raft.is_leader:
+            return
+        who = f"{node.settings.node}/{node.process.incarnation}"
+        key = (group, raft.engine.term)
+        if key not in self._leaders:
+            self.elections += 1
+            self._scheduler.say(node.settings.node, f"leads group {group} in term {key[1]}")
+        first = self._leaders.setdefault(key, who)
+        if first != who:
+            self._scheduler.violation(
+                "two leaders in a term", f"group {group} term {key[1]}: {first} and {who}"
+            )
+
+    def look(self, states: bool = False) -> None:
+        """Compare what has been committed since the last look; with ``states`` the states too."""
+        for group in range(self._cluster.groups):
+            for node, replica in self._cluster.replicas(group):
+                self._compare_log(group, node, replica.raft.engine.commit_index)
+                self.on_group_change(node, group)
+                if states:
+                    self._compare_state(group, node)
+
+    def _compare_log(self, group: int, node: SimNode, commit: int) -> None:
+        journal = node.journals[group]
+        place = (node.settings.node, node.process.incarnation, group)
+        start = self._seen.get(place, 0) + 1
+        for index in range(start, commit + 1):
+            entry = journal.at(index)
+            if entry is None:
+                continue  # covered by a snapshot: the states are compared
+            found = (entry[2], zlib.crc32(entry[0]))
+            first = self._committed.setdefault((group, index), found)
+            if first != found:
+                self._scheduler.violation(
+                    "a committed entry changed",
+                    f"group {group} index {index} at {place[0]}: was {first}, is {found}",
+                )
+        self._seen[place] = max(commit, start - 1)
+
+    def _compare_state(self, group: int, node: SimNode) -> None:
+        replica = node.replicas[group]
+        state = zlib.crc32(b"".join(replica.machine.snapshot()))
+        states = self._states[group]
+        who, first = states.setdefault(replica.raft.applied_index, (node.settings.node, state))
+        if first != state:
+            self._scheduler.violation(
+                "replicas differ",
+                f"group {group} at applied index {replica.raft.applied_index}:"
+                f" {who} and {node.settings.node}",
+            )
+        if len(states) > STATES_KEPT:
+            del states[next(iter(states))]
+
+    def converged(self) -> list[str]:
+        """What keeps the replicas from being equal now, in words."""
+        problems = []
+        for group in range(self._cluster.groups):
+            applied = {
+                node.settings.node: replica.raft.applied_index
+                for node, replica in self._cluster.replicas(group)
+            }
+            if len(set(applied.values())) > 1 or len(applied) < len(self._cluster.names):
+                problems.append(f"group {group}: applied {applied}")
+        return problems
