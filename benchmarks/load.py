@@ -40,9 +40,15 @@ class Report:
 
 
 class _Client(asyncio.Protocol):
-    def __init__(self, report: Report, next_request: Callable[[], bytes | None]) -> None:
+    def __init__(
+        self,
+        report: Report,
+        next_request: Callable[[], bytes | None],
+        answered: Callable[[int], object],
+    ) -> None:
         self._report = report
         self._next = next_request
+        self._answered = answered
         self._buffer = b""
         self._started = 0.0
         self._transport: asyncio.Transport | None = None
@@ -79,6 +85,7 @@ class _Client(asyncio.Protocol):
         report.latencies.append(time.perf_counter() - self._started)
         report.statuses[status] = report.statuses.get(status, 0) + 1
         self._buffer = b""
+        self._answered(status)
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -87,9 +94,14 @@ class _Client(asyncio.Protocol):
 
 
 async def run(
-    urls: Sequence[str], connections: int, seconds: float, make: Callable[[], bytes]
+    urls: Sequence[str],
+    connections: int,
+    seconds: float,
+    make: Callable[[], bytes],
+    answered: Callable[[int], object] = lambda status: None,
 ) -> Report:
-    """Keep ``connections`` connections, spread over ``urls``, busy with requests from ``make``."""
+    """Keep ``connections`` connections, spread over ``urls``, busy with requests from ``make``;
+    tell ``answered`` the status of every answer as it comes."""
     loop = asyncio.get_running_loop()
     report = Report()
     end = time.perf_counter() + seconds
@@ -102,7 +114,7 @@ async def run(
     for i in range(connections):
         where = urlsplit(urls[i % len(urls)])
         _, client = await loop.create_connection(
-            lambda: _Client(report, next_request), where.hostname, where.port
+            lambda: _Client(report, next_request, answered), where.hostname, where.port
         )
         clients.append(client)
     await asyncio.gather(*(client.done for client in clients))

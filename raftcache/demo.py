@@ -78,6 +78,8 @@ class Cluster:
         self.nodes: list[Process] = []
         self.memory = plan.memory
         self.temporary = plan.directory is None
+        self.keep = True
+        """Whether a directory that nobody named is kept at the end, for its logs."""
         self.directory = (
             Path(tempfile.mkdtemp(prefix="raftcache-demo-"))
             if plan.directory is None
@@ -99,10 +101,15 @@ class Cluster:
     def start(self) -> None:
         """Start all nodes; they need some time until they are ``ready``."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        count, groups = _shape(self._plan, self.directory)
+        before = _before(self.directory) if not self.memory else {}
+        count = _same("nodes", self._plan.nodes, before, 3)
+        groups = _same("groups", self._plan.groups, before, 4)
         http_ports = _http_ports(self._plan.port, count)
-        peer_ports = _free_ports(count)
-        (self.directory / "demo.toml").write_text(f"nodes = {count}\ngroups = {groups}\n")
+        # The data belong to nodes at these addresses.
+        peer_ports = before.get("peer_ports") or _free_ports(count)
+        (self.directory / "demo.toml").write_text(
+            f"nodes = {count}\ngroups = {groups}\npeer_ports = {peer_ports}\n"
+        )
         members = [
             (f"n{i + 1}", f"{HOST}:{peer}", f"{HOST}:{http}")
             for i, (peer, http) in enumerate(zip(peer_ports, http_ports, strict=True))
@@ -131,6 +138,14 @@ class Cluster:
                 process_group=0,
             )
         return Process(name, url, config, log, process)
+
+    def restart(self, position: int) -> None:
+        """Start a node that has ended again, with the settings and data it had."""
+        old = self.nodes[position]
+        assert old.ended is not None
+        if old.process.stdin is not None:
+            old.process.stdin.close()
+        self.nodes[position] = self._launch(old.id, old.url, old.config)
 
     @property
     def urls(self) -> list[str]:
@@ -164,9 +179,7 @@ class Cluster:
         time.sleep(_POLL_S)
 
     def stop(self) -> None:
-        """End all nodes: in order first, by force after a while. A directory that nobody named is
-        removed, unless a node had ended by itself: then its log is worth reading."""
-        orderly = all(node.ended is None for node in self.nodes)
+        """End all nodes: in order first, by force after a while."""
         for node in self.nodes:
             if node.ended is None:
                 node.process.send_signal(signal.SIGTERM)
@@ -178,13 +191,12 @@ class Cluster:
                 node.process.wait(max(0.0, deadline - time.monotonic()))
             except BaseException as error:
                 self.kill()
-                orderly = False
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
         for node in self.nodes:
             if node.process.stdin is not None:
                 node.process.stdin.close()
-        if self.temporary and orderly:
+        if self.temporary and not self.keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill(self) -> None:
@@ -223,21 +235,25 @@ def _get(url: str, path: str) -> tuple[int, bytes] | None:
         connection.close()
 
 
-def _shape(plan: Plan, directory: Path) -> tuple[int, int]:
-    """Nodes and groups: as asked, as the directory's data say, or 3 and 4."""
-    before: dict[str, int] = {}
-    with contextlib.suppress(FileNotFoundError, tomllib.TOMLDecodeError):
-        before = tomllib.loads((directory / "demo.toml").read_text())
-    shape = {}
-    for name, asked, default in (("nodes", plan.nodes, 3), ("groups", plan.groups, 4)):
-        held = before.get(name)
-        if asked is not None and held is not None and asked != held and not plan.memory:
-            raise DemoError(
-                f"{directory} holds a cluster of {held} {name}; leave out --{name} {asked}, or use"
-                " another --data-dir"
-            )
-        shape[name] = asked or (held if held is not None and not plan.memory else default)
-    return shape["nodes"], shape["groups"]
+def _before(directory: Path) -> dict[str, Any]:
+    """What an earlier demo in this directory was like."""
+    try:
+        return tomllib.loads((directory / "demo.toml").read_text())
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise DemoError(f"{directory / 'demo.toml'} is not what a demo wrote: {error}") from None
+
+
+def _same(name: str, asked: int | None, before: dict[str, Any], default: int) -> int:
+    """As before when there is a before, which what is asked may not contradict."""
+    held: int | None = before.get(name)
+    if asked is not None and held is not None and asked != held:
+        raise DemoError(
+            f"the data are those of a cluster of {held} {name}; leave out --{name} {asked}, or use"
+            " another --data-dir"
+        )
+    return asked or held or default
 
 
 def _http_ports(first: int, count: int) -> list[int]:
