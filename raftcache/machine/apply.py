@@ -1,0 +1,416 @@
+"""The state machine: batches of operations in, results out.
+
+Deterministic and total: the same batches give the same state and results on every replica, and
+nothing that decodes makes ``apply`` raise; a bad operation is a result. Each operation is first
+evaluated, which changes nothing, and then its effect is carried out. That is what makes an atomic
+batch all or nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from raftcache.machine import snapshot
+from raftcache.machine.cache import Cache
+from raftcache.machine.costs import Entry
+from raftcache.machine.policies import POLICIES
+from raftcache.machine.sessions import Sessions, fingerprint
+from raftcache.ops import (
+    INT64_MAX,
+    INT64_MIN,
+    MAX_TTL_MS,
+    Atomic,
+    Batch,
+    Condition,
+    Configure,
+    Delete,
+    Expire,
+    Get,
+    Incr,
+    Match,
+    Once,
+    Result,
+    Set,
+    Status,
+    decode_batch,
+)
+
+MAX_TIME_MS: Final = 2**62
+"""Machine time stops here, so that every deadline fits 64 bits."""
+MAX_FLAGS: Final = 2**32 - 1
+
+OK: Final = Status.OK
+CREATED: Final = Status.CREATED
+NOT_FOUND: Final = Status.NOT_FOUND
+INVALID: Final = Status.INVALID
+
+
+class Effect(enum.Enum):
+    """What an operation does to its key; or else an ``Entry`` to store."""
+
+    NOTHING = enum.auto()
+    USE = enum.auto()
+    REMOVE = enum.auto()
+
+
+NOTHING: Final = Effect.NOTHING
+
+Evaluated = tuple[Result, Entry | Effect]
+Evaluate = Callable[[Cache, Any, Entry | None, int], Evaluated]
+"""(cache, operation, the key's entry, the version a change would get); changes nothing."""
+
+
+def holds(condition: Condition | None, entry: Entry | None) -> bool:
+    """Whether the condition is true of the entry."""
+    if condition is None:
+        return True
+    match condition.match:
+        case Match.EXISTS:
+            return entry is not None
+        case Match.ABSENT:
+            return entry is None
+        case Match.VERSION_IN:
+            return entry is not None and entry[1] in condition.versions
+        case Match.VERSION_NOT_IN:
+            return entry is None or entry[1] not in condition.versions
+
+
+def _refused(entry: Entry | None) -> Evaluated:
+    return Result(Status.PRECONDITION_FAILED, 0 if entry is None else entry[1]), NOTHING
+
+
+def _invalid() -> Evaluated:
+    return Result(INVALID), NOTHING
+
+
+def _make_entry(value: bytes, version: int, deadline: int, flags: int) -> Entry:
+    return (value, version, deadline, flags) if flags else (value, version, deadline)
+
+
+def _stored(
+    cache: Cache, key: bytes, old: Entry | None, entry: Entry, number: int = 0
+) -> Evaluated:
+    if not cache.fits(cache.cost(key, entry)):
+        return Result(Status.TOO_LARGE), NOTHING
+    ttl_ms = entry[2] - cache.time_ms if entry[2] else -1
+    status = CREATED if old is None else OK
+    return Result(status, entry[1], None, ttl_ms, 0, number), entry
+
+
+def _get(cache: Cache, op: Get, entry: Entry | None, version: int) -> Evaluated:
+    if entry is None:
+        return Result(NOT_FOUND), NOTHING
+    return found(entry, cache.time_ms), Effect.USE
+
+
+def found(entry: Entry, time_ms: int) -> Result:
+    """The answer to a read."""
+    ttl_ms = entry[2] - time_ms if entry[2] else -1
+    return Result(OK, entry[1], entry[0], ttl_ms, entry[3] if len(entry) == 4 else 0)
+
+
+def _set(cache: Cache, op: Set, entry: Entry | None, version: int) -> Evaluated:
+    ttl_ms = op.ttl_ms
+    if not 0 <= ttl_ms <= MAX_TTL_MS or not 0 <= op.flags <= MAX_FLAGS:
+        return _invalid()
+    if op.keep_ttl and ttl_ms:
+        return _invalid()
+    if not holds(op.condition, entry):
+        return _refused(entry)
+    deadline = cache.time_ms + ttl_ms if ttl_ms else 0
+    if op.keep_ttl and entry is not None:
+        deadline = entry[2]
+    return _stored(cache, op.key, entry, _make_entry(op.value, version, deadline, op.flags))
+
+
+def _delete(cache: Cache, op: Delete, entry: Entry | None, version: int) -> Evaluated:
+    if not holds(op.condition, entry):
+        return _refused(entry)
+    if entry is None:
+        return Result(NOT_FOUND), NOTHING
+    return Result(OK), Effect.REMOVE
+
+
+def parse_integer(value: bytes) -> int | None:
+    """A signed 64-bit integer as Redis writes and accepts it: canonical decimal."""
+    if len(value) > 20:  # before int(), which refuses thousands of digits
+        return None
+    digits = value[1:] if value[:1] == b"-" else value
+    if not digits.isdigit() or (digits[:1] == b"0" and value != b"0"):
+        return None
+    number = int(value)
+    return number if INT64_MIN <= number <= INT64_MAX else None
+
+
+def _incr(cache: Cache, op: Incr, entry: Entry | None, version: int) -> Evaluated:
+    if not INT64_MIN <= op.by <= INT64_MAX:
+        return _invalid()
+    if not holds(op.condition, entry):
+        return _refused(entry)
+    number = 0 if entry is None else parse_integer(entry[0])
+    if number is None:
+        return Result(Status.NOT_AN_INTEGER), NOTHING
+    number += op.by
+    if not INT64_MIN <= number <= INT64_MAX:
+        return Result(Status.OVERFLOW), NOTHING
+    deadline = 0 if entry is None else entry[2]
+    flags = entry[3] if entry is not None and len(entry) == 4 else 0
+    changed = _make_entry(b"%d" % number, version, deadline, flags)
+    return _stored(cache, op.key, entry, changed, number)
+
+
+def _expire(cache: Cache, op: Expire, entry: Entry | None, version: int) -> Evaluated:
+    if not 0 <= op.ttl_ms <= MAX_TTL_MS:
+        return _invalid()
+    if not holds(op.condition, entry):
+        return _refused(entry)
+    if entry is None:
+        return Result(NOT_FOUND), NOTHING
+    deadline = cache.time_ms + op.ttl_ms if op.ttl_ms else 0
+    flags = entry[3] if len(entry) == 4 else 0
+    return _stored(cache, op.key, entry, _make_entry(entry[0], version, deadline, flags))
+
+
+_EVALUATE: Final[dict[type, Evaluate]] = {
+    Get: _get,
+    Set: _set,
+    Delete: _delete,
+    Incr: _incr,
+    Expire: _expire,
+}
+_MAY_MISS: Final = (Get, Delete, Expire)
+_WRITES: Final = (Set, Delete, Incr, Expire, Atomic)
+
+
+class Overlay:
+    """What an atomic batch would leave behind: an entry, or ``None`` where it removes one."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.version = cache.version
+        self.changed: dict[bytes, Entry | None] = {}
+        self.read: dict[bytes, None] = {}
+        self.cost = 0
+        """Of the entries it writes; together they must fit."""
+
+    def evaluate(self, op: Any) -> Result:
+        """One operation on top of those before it."""
+        evaluate = _EVALUATE.get(type(op))
+        if evaluate is None:
+            return Result(INVALID)
+        key: bytes = op.key
+        entry = self.changed[key] if key in self.changed else self.cache.live(key)
+        result, effect = evaluate(self.cache, op, entry, self.version + 1)
+        if effect is Effect.USE:
+            self.read[key] = None
+        elif effect is not NOTHING:
+            self._change(key, None if isinstance(effect, Effect) else effect)
+            if not self.cache.fits(self.cost):
+                return Result(Status.TOO_LARGE)
+        return result
+
+    def _change(self, key: bytes, entry: Entry | None) -> None:
+        self.version += 1
+        before = self.changed.pop(key, None)
+        if before is not None:
+            self.cost -= self.cache.cost(key, before)
+        if entry is not None:
+            self.cost += self.cache.cost(key, entry)
+        self.changed[key] = entry
+
+    def commit(self) -> None:
+        """Removals first, then uses, then the writes, so that these are the most recent."""
+        cache = self.cache
+        cache.version = self.version
+        for key, entry in self.changed.items():
+            if entry is None and cache.live(key) is not None:
+                cache.remove(key)
+        cache.touch(key for key in self.read if key not in self.changed)
+        cache.store_all({key: entry for key, entry in self.changed.items() if entry is not None})
+
+
+class Stats:
+    """Counters of this replica, not replicated. ``bytes``: entries by the cost model;
+    ``session_bytes`` are beside them."""
+
+    __slots__ = (
+        "bytes",
+        "entries",
+        "evictions",
+        "expirations",
+        "hits",
+        "misses",
+        "session_bytes",
+        "sessions",
+    )
+
+    def __init__(self) -> None:
+        self.hits = self.misses = self.evictions = self.expirations = 0
+        self.entries = self.bytes = self.sessions = self.session_bytes = 0
+
+
+class Machine:
+    """One group's cache. Not thread-safe; a restored one may be built in another thread."""
+
+    def __init__(self) -> None:
+        self.settings = Configure(
+            budget_bytes=0, policy="lru", session_ttl_ms=600_000, max_sessions=100_000
+        )
+        self.cache = Cache()
+        self.sessions = Sessions(self.settings.session_ttl_ms, self.settings.max_sessions)
+        self.stats = Stats()
+
+    @property
+    def time_ms(self) -> int:
+        """Machine time: the highest clock reading of any batch."""
+        return self.cache.time_ms
+
+    @property
+    def uses_recency(self) -> bool:
+        """Whether the policy wants to know what is read (``touched``)."""
+        return self.cache.policy.uses_recency
+
+    def apply_payload(self, payload: bytes | memoryview) -> list[Result]:
+        """Apply an encoded batch. What does not decode has no effect and no results."""
+        try:
+            batch = decode_batch(payload)  # type: ignore[arg-type]  # any buffer will do
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return []
+        return self.apply(batch)
+
+    def apply(self, batch: Batch) -> list[Result]:
+        """One result per operation, in order. A batch without operations is a tick of the clock."""
+        cache = self.cache
+        if batch.now_ms > cache.time_ms:
+            cache.time_ms = min(batch.now_ms, MAX_TIME_MS)
+        cache.settle(len(batch.ops))
+        self.sessions.settle(cache.time_ms)
+        if batch.touched:
+            cache.touch(batch.touched)
+        execute = self._execute
+        results = [execute(op) for op in batch.ops]
+        self._count()
+        return results
+
+    def _count(self) -> None:
+        stats, cache, sessions = self.stats, self.cache, self.sessions
+        stats.evictions += cache.evictions
+        stats.expirations += cache.expirations
+        cache.evictions = cache.expirations = 0
+        stats.entries, stats.bytes = len(cache.entries), cache.used
+        stats.sessions, stats.session_bytes = len(sessions.table), sessions.bytes
+
+    def _execute(self, op: Any) -> Result:
+        evaluate = _EVALUATE.get(type(op))
+        if evaluate is None:
+            if type(op) is Atomic:
+                return self._atomic(op)
+            if type(op) is Once:
+                return self._once(op)
+            return self._configure(op) if type(op) is Configure else Result(INVALID)
+        cache = self.cache
+        key: bytes = op.key
+        result, effect = evaluate(cache, op, cache.live(key), cache.version + 1)
+        if type(effect) is tuple:
+            cache.version += 1
+            cache.store(key, effect)
+        elif effect is Effect.REMOVE:
+            cache.version += 1
+            cache.remove(key)
+        elif type(op) is Get:
+            self._count_read(result)
+            cache.touch((key,))
+        return result
+
+    def _count_read(self, result: Result) -> None:
+        if result.status is OK:
+            self.stats.hits += 1
+        else:
+            self.stats.misses += 1
+
+    def _atomic(self, op: Atomic) -> Result:
+        overlay = Overlay(self.cache)
+        parts: list[Result] = []
+        for part in op.ops:
+            result = overlay.evaluate(part)
+            status = result.status
+            if status > CREATED and not (status is NOT_FOUND and type(part) in _MAY_MISS):
+                aborted = [Result(Status.ABORTED) for _ in op.ops]
+                aborted[len(parts)] = result
+                return Result(status, result.version, parts=tuple(aborted))
+            parts.append(result)
+        for part, result in zip(op.ops, parts, strict=True):
+            if type(part) is Get:
+                self._count_read(result)
+        overlay.commit()
+        return Result(OK, parts=tuple(parts))
+
+    def _once(self, op: Once) -> Result:
+        if not 0 <= op.seq <= INT64_MAX or type(op.op) not in _WRITES:
+            return Result(INVALID)
+        sessions, now_ms = self.sessions, self.cache.time_ms
+        print_ = fingerprint(op.op)
+        record = sessions.find(op.session, now_ms)
+        if record is not None and op.seq <= record.seq:
+            if op.seq < record.seq:
+                return Result(Status.STALE_SEQUENCE)
+            if print_ != record.fingerprint:
+                return Result(Status.SESSION_MISMATCH)
+            sessions.use(op.session, now_ms)
+            return record.result
+        result = self._execute(op.op)
+        if result.status is not INVALID:
+            sessions.remember(op, print_, result, now_ms)
+        return result
+
+    def _configure(self, op: Configure) -> Result:
+        if not valid_settings(op):
+            return Result(INVALID)
+        self.settings = op
+        self.cache.configure(op.budget_bytes, op.policy)
+        self.sessions.configure(op.session_ttl_ms, op.max_sessions)
+        return Result(OK)
+
+    def read(self, key: bytes) -> Result:
+        """Answer a read outside the log: changes nothing but the hit and miss counters."""
+        entry = self.cache.live(key)
+        if entry is None:
+            self.stats.misses += 1
+            return Result(NOT_FOUND)
+        self.stats.hits += 1
+        return found(entry, self.cache.time_ms)
+
+    def next_deadline_ms(self) -> int | None:
+        """When a tick (an empty batch) would have something to do; may be in the past."""
+        if self.sessions.over():
+            return self.time_ms
+        deadlines = (self.cache.next_deadline_ms(), self.sessions.next_expiry_ms())
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def snapshot(self) -> Iterator[bytes]:
+        """The state as it is now, in pieces of at most 256 KiB. Equal states give equal bytes. The
+        machine may change while the pieces are taken."""
+        return snapshot.write(snapshot.State(self.settings, self.cache, self.sessions))
+
+    @classmethod
+    def restore(cls, data: bytes) -> Machine:
+        """The machine that wrote ``data``; raises ``SnapshotError`` when it is not whole."""
+        machine = cls()
+        state = snapshot.read(data, valid_settings)
+        machine.settings, machine.cache, machine.sessions = state
+        machine._count()
+        return machine
+
+
+def valid_settings(op: Configure) -> bool:
+    """Whether the machine can run with these."""
+    return (
+        op.policy in POLICIES
+        and 0 <= op.budget_bytes <= INT64_MAX
+        and 0 <= op.session_ttl_ms <= MAX_TTL_MS
+        and 0 <= op.max_sessions <= MAX_FLAGS
+    )
