@@ -75,6 +75,11 @@ class HttpServer:
         self._manager: web.Server | None = None
         self._listener: asyncio.Server | None = None
 
+    @property
+    def draining(self) -> bool:
+        """Whether ``drain`` or ``close`` has been called."""
+        return self._draining
+
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the real port when ``port`` is 0."""
         loop = asyncio.get_running_loop()
@@ -142,6 +147,8 @@ class HttpServer:
         operation = "other"
         connection.busy = True
         try:
+            if exchange.version.major != 1:
+                raise ProblemError(Kind.BAD_REQUEST, "Use HTTP/1.1 or HTTP/1.0.", close=True)
             path, query = split_target(exchange.parsed.path)
             if path.startswith(KEYS_PREFIX):
                 operation, handler, key = self._key_route(exchange.method, path)
