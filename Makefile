@@ -3,7 +3,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOG := $(VENV)/install.log
+install = $(BIN)/python -m pip --disable-pip-version-check install --editable $(1) >$(LOG) 2>&1 \
+    || { cat $(LOG); exit 1; }
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
 
@@ -59,10 +61,10 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing raftcache into $(VENV) ...'
-	@$(PIP) install --editable .
+	@$(call install,.)
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing raftcache and what its tests need into $(VENV) ...'
-	@$(PIP) install --editable '.[dev]'
+	@$(call install,'.[dev]')
 	@touch $(VENV)/installed $@

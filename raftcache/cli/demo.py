@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,8 +94,7 @@ def demo(
     settings = {"max_memory": max_memory, "policy": policy}
     given = {name: value for name, value in settings.items() if value is not None}
     plan = Plan(nodes, groups, port, data_dir, memory, given)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _raise_stop)
+    _on_signals(_raise_stop)
     try:
         status = _play(plan, run)
     except DemoError as error:
@@ -104,6 +105,11 @@ def demo(
         # Asked to end: for Ctrl-C in an interactive demo that is the normal end.
         status = 0 if run is None and stop.number == signal.SIGINT else 128 + stop.number
     raise typer.Exit(status)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
 
 
 def _raise_stop(number: int, _frame: FrameType | None) -> None:
@@ -121,32 +127,53 @@ def _play(plan: Any, command: str | None) -> int:
         console.print(f"Starting {len(cluster.nodes)} nodes, logs in {cluster.directory} ...")
         status = cluster.wait_until_ready()
         seconds = time.monotonic() - started
+        cluster.keep = False
         _introduce(console, cluster, status, seconds, brief=command is not None)
         try:
-            return _watch(console, cluster) if command is None else _run(cluster, command)
+            deaths = Deaths(console, cluster)
+            if command is None:
+                return _watch(deaths)
+            return _run(cluster, deaths, command)
         finally:
             console.print("Stopping ...")
+            if cluster.temporary and cluster.keep:
+                console.print(f"Logs are kept in {cluster.directory}", soft_wrap=True)
 
 
-def _watch(console: Console, cluster: Cluster) -> int:
-    """Until somebody stops the demo. Tells of nodes that end by themselves."""
-    from raftcache.demo import serve_command
+class Deaths:
+    """Tells of nodes that ended by themselves, once each."""
 
-    gone: set[str] = set()
-    while len(gone) < len(cluster.nodes):
+    def __init__(self, console: Console, cluster: Cluster) -> None:
+        self._console = console
+        self._cluster = cluster
+        self._gone: set[str] = set()
+
+    def report(self) -> bool:
+        """Report those that are new. Whether any node is left."""
+        from raftcache.demo import serve_command
+
+        for node in self._cluster.nodes:
+            if node.id in self._gone or node.ended is None:
+                continue
+            self._gone.add(node.id)
+            self._cluster.keep = True
+            self._console.print(
+                f"\n[bold red]{node.id} ended: {node.ended}[/]. Its log: {node.log}\n"
+                f"Start it again, in another terminal: {shlex.join(serve_command(node.config))}",
+                soft_wrap=True,
+            )
+        return len(self._gone) < len(self._cluster.nodes)
+
+
+def _watch(deaths: Deaths) -> int:
+    """Until somebody stops the demo."""
+    while deaths.report():
         time.sleep(_WATCH_S)
-        for node in cluster.nodes:
-            if node.ended is not None and node.id not in gone:
-                gone.add(node.id)
-                console.print(f"\n[bold red]{node.id} ended: {node.ended}[/]. Its log: {node.log}")
-                again = shlex.join(serve_command(node.config))
-                console.print(f"Start it again, in another terminal: {again}", soft_wrap=True)
-    console.print("[bold red]No node is left.[/]")
     return 1
 
 
-def _run(cluster: Cluster, command: str) -> int:
-    """Run the command and hand signals on to it."""
+def _run(cluster: Cluster, deaths: Deaths, command: str) -> int:
+    """Run the command, hand signals on to it, and return its status as a shell would."""
     environment = os.environ | {
         "RAFTCACHE_URLS": ",".join(cluster.urls),
         "RAFTCACHE_PIDS": ",".join(map(str, cluster.pids)),
@@ -154,26 +181,31 @@ def _run(cluster: Cluster, command: str) -> int:
     # On a terminal the command stays in our process group, or it could not read from the terminal;
     # Ctrl-C then reaches it by itself. Elsewhere a group of its own lets us end all of it.
     interactive = sys.stdin.isatty()
+    received: list[int] = []
+    _on_signals(lambda number, _frame: received.append(number))
     process = subprocess.Popen(
         command, shell=True, env=environment, process_group=None if interactive else 0
     )
-    while True:
-        try:
-            code = process.wait()
-            break
-        except Stop as stop:
+    while process.poll() is None:
+        while received:
+            number = received.pop(0)
             if not interactive:
-                os.killpg(process.pid, stop.number)
-            elif stop.number != signal.SIGINT:
-                process.send_signal(stop.number)
-    return 128 - code if code < 0 else code
+                os.killpg(process.pid, number)
+            elif number != signal.SIGINT:
+                process.send_signal(number)
+        deaths.report()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_WATCH_S)
+    _on_signals(_raise_stop)
+    cluster.keep = process.returncode != 0
+    return 128 - process.returncode if process.returncode < 0 else process.returncode
 
 
 def _introduce(
     console: Console, cluster: Cluster, status: dict[str, Any], seconds: float, *, brief: bool
 ) -> None:
     """Say what runs, where, and how to use it."""
-    from raftcache.cli.status import _table
+    from raftcache.cli.status import table
 
     where = "in memory only" if cluster.memory else f"in {cluster.directory}"
     if cluster.temporary:
@@ -181,21 +213,29 @@ def _introduce(
     console.print(f"Ready after {seconds:.1f} s; data {where}\n", soft_wrap=True)
     if brief:
         return
-    nodes = _table("Nodes", ("node", "url", "data and log"), ("pid",))
+    nodes = table("Nodes", ("node", "url", "data and log"), ("pid",))
     for node in cluster.nodes:
         data = "" if cluster.memory else f"{cluster.directory / node.id}, "
         nodes.add_row(node.id, node.url, f"{data}{node.log}", str(node.process.pid))
     console.print(nodes)
-    leaders = _table("Who leads what", ("group", "leader", "replicas"), ("slots",))
+    leaders = table("Who leads what", ("group", "leader", "replicas"), ("slots",))
     for group in status["groups"]:
         replicas = ", ".join(group["replicas"])
         leaders.add_row(str(group["id"]), group["leader"], replicas, str(group["slots"]))
     console.print(leaders)
     console.print("[bold]Try[/] (any node answers for any key)\n")
     for comment, line in samples(cluster.urls):
-        console.print(f"  [dim]# {comment}[/]")
+        if comment:
+            console.print(f"  [dim]# {comment}[/]")
         console.print(f"  {line}", markup=False, soft_wrap=True)
     console.print("\nCtrl-C stops the cluster.")
+
+
+def _program() -> str:
+    """This command, as the user can call it again."""
+    import shutil
+
+    return "raftcache" if shutil.which("raftcache") else shlex.quote(sys.argv[0])
 
 
 def samples(urls: list[str]) -> list[tuple[str, str]]:
@@ -216,5 +256,5 @@ def samples(urls: list[str]) -> list[tuple[str, str]]:
             '[{"op":"set","key":"a","value":"1"},{"op":"get","key":"hello"}]'
             "'",
         ),
-        ("the cluster's state", f"raftcache status --url {first}"),
+        ("the cluster's state", f"{_program()} status --url {first}"),
     ]

@@ -101,10 +101,17 @@ def _serve(
 
     from raftcache import log
     from raftcache.node import run
+    from raftcache.raft.durable import CorruptJournalError
+    from raftcache.raft.storage import StorageError
 
     log.configure(settings.node, settings.log_level, settings.log_format)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(settings))
+    except (OSError, StorageError, CorruptJournalError) as error:
+        # An address that is taken, a disk that cannot be used: for the operator, not the developer.
+        print(f"raftcache serve: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _stop_when_stdin_closes() -> None:

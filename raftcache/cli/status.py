@@ -73,69 +73,77 @@ def _print(asked: Status, nodes: Mapping[str, Status | None]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 160
     console.print(f"[bold]{asked['cluster']}[/bold], seen from {asked['node']}\n")
     console.print(members_table(asked, nodes))
-    console.print(groups_table(asked, nodes))
+    console.print(groups_table(asked, nodes, wide=console.width >= 110))
 
 
-def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+def table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
+    """An empty table whose columns are aligned to the left and to the right."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     for heading in left:
-        table.add_column(heading, no_wrap=True)
+        made.add_column(heading, no_wrap=True)
     for heading in right:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+        made.add_column(heading, justify="right", no_wrap=True)
+    return made
 
 
 def members_table(asked: Status, nodes: Mapping[str, Status | None]) -> Table:
     """A line for each member."""
-    table = _table("Members", ("member", "http", "state"), ("leads", "replicas", "keys", "memory"))
+    made = table("Members", ("member", "http", "state", "leads"), ("replicas", "keys", "memory"))
     for member in asked["members"]:
         name = member["id"]
         view = nodes[name]
-        leads = ", ".join(str(group["id"]) for group in asked["groups"] if group["leader"] == name)
+        led = [str(group["id"]) for group in asked["groups"] if group["leader"] == name]
+        leads = ", ".join(led) if len(led) <= 6 else f"{len(led)} groups"
         if view is None:
-            table.add_row(name, member["http"], "[red]no answer[/red]", leads, "", "", "")
+            made.add_row(name, member["http"], "[red]no answer[/red]", leads, "", "", "")
             continue
         held = [group for group in view["groups"] if name in group["replicas"]]
-        state = "[green]ready[/green]" if view["ready"] else "[yellow]not ready[/yellow]"
-        table.add_row(
+        made.add_row(
             name,
             member["http"],
-            state,
+            "[green]ready[/green]" if view["ready"] else "[yellow]not ready[/yellow]",
             leads or "-",
             str(len(held)),
             f"{sum(group['entries'] for group in held):,}",
             size(sum(group["bytes"] for group in held)),
         )
-    return table
+    return made
 
 
-def groups_table(asked: Status, nodes: Mapping[str, Status | None]) -> Table:
+def groups_table(asked: Status, nodes: Mapping[str, Status | None], *, wide: bool) -> Table:
     """A line for each group, as its leader sees it when that answers."""
-    left = ("group", "leader", "replicas (lag)")
-    right = ("term", "commit", "slots", "keys", "memory", "evicted", "expired", "hit ratio")
-    table = _table("Groups", left, right)
+    more = ("commit", "slots") if wide else ()
+    right = ("term", *more, "keys", "memory", "evicted", "expired", "hit ratio")
+    made = table("Groups", ("group", "leader", "replicas (lag)"), right)
     for own in asked["groups"]:
         group = _view_of(nodes.get(own["leader"] or ""), own["id"]) or own
         reads = group["hits"] + group["misses"]
-        table.add_row(
+        made.add_row(
             str(group["id"]),
             group["leader"] or "[red]none[/red]",
             ", ".join(_lag(nodes.get(name), group["id"], name) for name in group["replicas"]),
             str(group["term"]),
-            f"{group['commit_index']:,}",
-            f"{group['slots']:,}",
+            *([f"{group['commit_index']:,}", f"{group['slots']:,}"] if wide else ()),
             f"{group['entries']:,}",
-            f"{size(group['bytes'])} / {size(group['budget_bytes'])}",
+            f"{percent(group['bytes'], group['budget_bytes'])} of {size(group['budget_bytes'])}",
             f"{group['evictions']:,}",
             f"{group['expirations']:,}",
-            f"{100 * group['hits'] / reads:.1f} %" if reads else "-",
+            percent(group["hits"], reads),
         )
-    return table
+    return made
 
 
 def _view_of(view: Status | None, group: int) -> Status | None:
@@ -158,3 +166,8 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} GiB"
+
+
+def percent(part: float, whole: float) -> str:
+    """A share, rounded for reading."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
