@@ -29,7 +29,12 @@ retry safe. Durations are a number and one of `ms`, `s`, `m`, `h`, `d`; without 
 Unknown or repeated query parameters are refused with 400.
 """
 
-_ANY_REQUEST: Final = (Kind.BAD_REQUEST, Kind.METHOD_NOT_ALLOWED)
+_ANY_REQUEST: Final = (
+    Kind.BAD_REQUEST,
+    Kind.METHOD_NOT_ALLOWED,
+    Kind.URI_TOO_LONG,
+    Kind.HEADERS_TOO_LARGE,
+)
 _ANY_OPERATION: Final = (Kind.UNAVAILABLE, Kind.OUTCOME_UNKNOWN)
 _ANY_WRITE: Final = (
     *_ANY_OPERATION,
@@ -152,13 +157,17 @@ def _header(name: str, description: str, schema: Json) -> Json:
     return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
-def _duration(name: str, description: str) -> Json:
-    schema = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["30s", "500ms", "2h"]}
+def _duration(name: str, description: str, *examples: str) -> Json:
+    schema = {
+        "type": "string",
+        "pattern": DURATION_PATTERN,
+        "examples": list(examples or ("30s", "500ms", "2h")),
+    }
     return _query(name, description, schema)
 
 
 def _timeout() -> Json:
-    return _duration("timeout", "How long to wait for the outcome.")
+    return _duration("timeout", "How long to wait for the outcome.", "5s", "500ms")
 
 
 def _if_match() -> Json:
