@@ -79,7 +79,8 @@ class Cluster:
         self.memory = plan.memory
         self.temporary = plan.directory is None
         self.keep = True
-        """Whether a directory that nobody named is kept at the end, for its logs."""
+        """Whether a directory that nobody named stays at the end, for its logs: until the cluster
+        was ready, and when an error ends it."""
         self.directory = (
             Path(tempfile.mkdtemp(prefix="raftcache-demo-"))
             if plan.directory is None
@@ -95,7 +96,9 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            self.keep = True
         self.stop()
 
     def start(self) -> None:
@@ -167,6 +170,7 @@ class Cluster:
         while True:
             status = cluster_status(self.urls[0])
             if status is not None and all(group["leader"] for group in status["groups"]):
+                self.keep = False
                 return status
             self._check(deadline)
 

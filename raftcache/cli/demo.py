@@ -127,7 +127,6 @@ def _play(plan: Any, command: str | None) -> int:
         console.print(f"Starting {len(cluster.nodes)} nodes, logs in {cluster.directory} ...")
         status = cluster.wait_until_ready()
         seconds = time.monotonic() - started
-        cluster.keep = False
         _introduce(console, cluster, status, seconds, brief=command is not None)
         try:
             deaths = Deaths(console, cluster)
@@ -252,7 +251,7 @@ def samples(urls: list[str]) -> list[tuple[str, str]]:
         ("expire", f"curl -X PUT -d token '{first}/v1/keys/session?ttl=30s'"),
         (
             "several operations in one request",
-            f"curl {last}/v1/batch -d '"
+            f"curl {last}/v1/batch --json '"
             '[{"op":"set","key":"a","value":"1"},{"op":"get","key":"hello"}]'
             "'",
         ),

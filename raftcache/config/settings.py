@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,7 +25,7 @@ from raftcache.config.kinds import (
 )
 from raftcache.config.rules import contradictions
 from raftcache.limits import Limits
-from raftcache.partition import MAX_GROUPS, VIRTUAL_NODES, place_groups
+from raftcache.partition import MAX_GROUPS, VIRTUAL_NODES
 
 ENV_PREFIX: Final = "RAFTCACHE_"
 
@@ -112,7 +111,8 @@ class Settings(BaseSettings):
 
     max_memory: Size = _setting(
         "Cache",
-        "Memory for entries on one node, shared by its groups; beyond it entries are evicted.",
+        "Memory for entries and log on one node, shared by its groups; beyond it entries are"
+        " evicted.",
         default=256 * 1024**2,
         ge=1024**2,
     )
@@ -289,20 +289,3 @@ class Settings(BaseSettings):
     def http_listen(self) -> tuple[str, int]:
         """Host and port to listen on for clients."""
         return split_address(self.http_bind or self.me.http)
-
-    @property
-    def session_ttl_ms(self) -> int:
-        """``session_ttl`` in whole milliseconds, as the state machine counts."""
-        return round(self.session_ttl * 1000)
-
-    @property
-    def placement(self) -> tuple[tuple[str, ...], ...]:
-        """For each group the ids of the members that hold it, its preferred leader first."""
-        return place_groups(self.groups, self.member_ids, self.replication)
-
-    @property
-    def group_budget_bytes(self) -> int:
-        """Memory for the entries of one group: ``max_memory`` over the most groups that any node
-        holds. A function of settings that are the same everywhere, so all replicas agree on it."""
-        held = Counter(member for replicas in self.placement for member in replicas)
-        return self.max_memory // max(held.values())
