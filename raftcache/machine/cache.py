@@ -66,13 +66,11 @@ class Cache:
         if delta > 0 and 0 < self.budget < self.used + delta and not room_made:
             self._make_room(delta, (key,))
         self.used += delta
-        self.entries[key] = entry
         if old is None:
+            self.entries[key] = entry
             self.policy.added(key)
         else:
-            self.policy.used(key)
-            if delta:
-                self.policy.resized(key, delta)
+            self.policy.replaced(key, entry, delta)
         if before or entry[2]:
             self.deadlines.change(key, before, entry[2])
 
@@ -94,27 +92,29 @@ class Cache:
         """Evict until ``needed`` bytes more are within the budget; while a smaller budget has not
         been reached yet, until they leave no more in use than there is. The caller has checked that
         what is kept fits the budget, so there is always a victim."""
-        limit = max(self.budget, self.used) - needed
-        while self.used > limit:
-            self._evict(keep)
+        self._evict(keep, max(self.budget, self.used) - needed, None)
 
-    def _evict(self, keep: Collection[bytes]) -> None:
-        key = self.policy.evict(keep)
-        entry = self.entries.pop(key)
-        self._dropped(key, entry)
-        self.evictions += 1
-
-    def _dropped(self, key: bytes, entry: Entry) -> int:
-        cost = entry_cost(key, entry, self.policy.overhead)
-        self.used -= cost
-        if entry[2]:
-            self.deadlines.change(key, entry[2], 0)
-        return cost
+    def _evict(self, keep: Collection[bytes], limit: int, count: int | None) -> None:
+        """Until no more than ``limit`` bytes are in use, or ``count`` are gone."""
+        entries, evict, overhead = self.entries, self.policy.evict, self.policy.overhead
+        evicted = 0
+        while self.used > limit and evicted != count:
+            key = evict(keep)
+            entry = entries.pop(key)
+            self.used -= entry_cost(key, entry, overhead)
+            if entry[2]:
+                self.deadlines.change(key, entry[2], 0)
+            evicted += 1
+        self.evictions += evicted
 
     def remove(self, key: bytes) -> None:
         """Take out a key that is there."""
         entry = self.entries.pop(key)
-        self.policy.removed(key, self._dropped(key, entry))
+        cost = entry_cost(key, entry, self.policy.overhead)
+        self.used -= cost
+        if entry[2]:
+            self.deadlines.change(key, entry[2], 0)
+        self.policy.removed(key, cost)
 
     def _expire(self, key: bytes) -> None:
         self.remove(key)
@@ -141,10 +141,7 @@ class Cache:
             self._expire(due[1])
         self.deadlines.tidy(ops)
         if self.over_budget():
-            for _ in range(PURGES_PER_BATCH):
-                self._evict(())
-                if not self.over_budget():
-                    break
+            self._evict((), self.budget, PURGES_PER_BATCH)
 
     def over_budget(self) -> bool:
         """After the budget was made smaller: there is more to evict."""

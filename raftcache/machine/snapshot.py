@@ -12,9 +12,9 @@ Equal states give equal bytes, so replicas are compared by their snapshots. Form
       payload             MessagePack
 
     kind 1, head      first: [settings, time_ms, version, entries, split, ghosts, sessions];
-                      settings as ``ops.Configure``, then machine time, the mutation counter, how many
-                      entries there are, how many of them are in the first of the policy's two
-                      queues, and how many ghosts and sessions there are
+                      settings as ``ops.Configure``, then machine time, the mutation counter, how
+                      many entries there are, how many of them are in the first of the policy's
+                      two queues, and how many ghosts and sessions there are
     kind 2, entries   in the policy's order, by columns: [keys, values, versions, deadlines, marks,
                       flags]; marks are the policy's numbers or empty, flags pairs of position
                       and flags where they are not 0
@@ -55,7 +55,6 @@ _frame_head = struct.Struct(">BI")
 _checksum = struct.Struct(">I")
 _encoder = msgspec.msgpack.Encoder()
 
-_Columns = tuple[list[bytes], list[bytes], list[int], list[int], list[int], list[tuple[int, int]]]
 _SessionRow = tuple[bytes, int, bytes, Result, int]
 _T = TypeVar("_T")
 
@@ -211,7 +210,8 @@ def _read(data: bytes, valid_settings: Callable[[Configure], bool]) -> State:
 
 
 def _decode(payload: memoryview, kind: type[_T]) -> _T:
-    return msgspec.msgpack.decode(payload, type=kind)
+    decoded: _T = msgspec.msgpack.decode(payload, type=kind)
+    return decoded
 
 
 def _add_entries(cache: Cache, columns: _Columns) -> list[int]:
