@@ -271,6 +271,8 @@ class Node:
             return "the node is stopping"
         for group, replica in self.replicas.items():
             raft = replica.raft
+            if raft.recovering:
+                return f"group {group} is recovering its state from the other replicas"
             if raft.leader is None:
                 return f"group {group} has no known leader"
             if raft.is_leader and not raft.leader_ready:

@@ -28,6 +28,8 @@ import structlog
 from raftcache.raft.journal import Journal, SnapshotHeader, StoredSnapshot
 from raftcache.runtime import AppendFile, Runtime
 
+_RECOVERING: Final = b"recovering\n"
+_WHOLE: Final = b"whole\n"
 RETRY_S: Final = 0.5
 """After a failed write (disk full, say) it is tried again this much later."""
 SNAPSHOT_AFTER_BYTES: Final = 64 * 1024 * 1024
@@ -135,10 +137,11 @@ class DurableJournal(Journal):
         self._closed = False
         self._install = _Install.NONE
         self._in_flight_limit = 0
+        self._stores: set[int] = set()
         self._rotation: int | None = None
+        self._rotating: int | None = None
         self._snapshot_index = 0
         self._snapshot_bytes = 0
-        self._storing = False
 
     # -- recovery
 
@@ -149,7 +152,14 @@ class DurableJournal(Journal):
         journal = cls(runtime, directory)
         runtime.disk.make_directory(directory)
         names = runtime.disk.list(directory)
+        if journal._incomplete(names):
+            for name in names:
+                runtime.disk.delete(f"{directory}/{name}")
+            names = []
         segments = sorted(name for name in names if name.startswith("journal-"))
+        journal.blank = not segments
+        if journal.blank:
+            runtime.disk.replace(f"{directory}/state", _RECOVERING)
         for name in segments:
             journal._replay(name, last=name == segments[-1])
         journal._drop_strangers(names)
@@ -158,7 +168,19 @@ class DurableJournal(Journal):
         if not segments:
             journal._segment = 1
         journal._file = journal._disk.append(journal._path(journal._segment))
+        # A process killed before its sync leaves what the page cache has, not yet the disk.
+        journal._file.sync()
         return journal
+
+    def _incomplete(self, names: list[str]) -> bool:
+        """Whether an earlier process had not recovered yet: what it left must not be relied on."""
+        if "state" not in names:
+            return False
+        return self._disk.read(f"{self._directory}/state") == _RECOVERING
+
+    def end_recovery(self) -> None:
+        """Remember that this directory holds all that the group relies on."""
+        self._disk.replace(f"{self._directory}/state", _WHOLE)
 
     def _path(self, segment: int) -> str:
         return f"{self._directory}/journal-{segment:010d}"
@@ -258,6 +280,7 @@ class DurableJournal(Journal):
     def clear(self) -> None:
         if self._install is not _Install.STORED:
             super().clear()
+            self._in_flight_limit = 0
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
         if entryFrom < len(self._entries):
@@ -286,7 +309,7 @@ class DurableJournal(Journal):
         if self._closed or self._writing:
             return
         if self._rotation is not None:
-            self._rotate(self._rotation)
+            self._rotate()
         elif self._pending:
             records, self._pending = self._pending, []
             self._attempt(_block(self._blocks_written, _encoder.encode(records)))
@@ -334,8 +357,10 @@ class DurableJournal(Journal):
 
     def _again(self, block: bytes) -> None:
         """Cut off what the failed attempt may have written, and repeat it."""
+        self._close_file()
+        if self._closed:
+            return
         try:
-            self._close_file()
             path = self._path(self._segment)
             self._disk.truncate(path, self._good_size)
             self._file = self._disk.append(path)
@@ -352,13 +377,18 @@ class DurableJournal(Journal):
     def snapshot_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
         limit = max(SNAPSHOT_AFTER_BYTES, 2 * self._snapshot_bytes)
-        return self._good_size > limit and not self._storing and self._rotation is None
+        return self._good_size > limit and not self._stores and self._rotation is None
 
     async def store(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> bool:
         """Write a snapshot, durably; False when that failed or the journal was closed meanwhile."""
         path = self._snapshot_path(header.index)
-        self._storing = True
-        self.keep_from = header.index
+        if header.index in self._stores:
+            return False
+        if header.index in (self._snapshot_index, self._rotation, self._rotating):
+            # Equal indexes, equal states: never touch the file that recovery needs.
+            return not self._closed
+        self._stores.add(header.index)
+        self._keep()
         try:
             self._disk.delete(path)
             file = self._disk.append(path)
@@ -374,12 +404,12 @@ class DurableJournal(Journal):
                 file.close()
         except OSError as error:
             _log.error("snapshot not stored", error=str(error), file=path)
-            self.keep_from = None
             with contextlib.suppress(OSError):
                 self._disk.delete(path)
             return False
         finally:
-            self._storing = False
+            self._stores.discard(header.index)
+            self._keep()
         self._snapshot_bytes = size
         return not self._closed
 
@@ -390,11 +420,30 @@ class DurableJournal(Journal):
 
     def begin_segment(self, snapshot_index: int) -> None:
         """The stored snapshot replaces the log up to its index."""
+        if self.first_index > snapshot_index + 1:
+            # Overtaken by a snapshot of the leader's: what follows ours is not here any more.
+            with contextlib.suppress(OSError):
+                self._disk.delete(self._snapshot_path(snapshot_index))
+            return
         self._rotation = snapshot_index
+        self._keep()
         self._schedule()
 
-    def _rotate(self, index: int) -> None:
-        self._rotation = self.keep_from = None
+    def _keep(self) -> None:
+        """What follows a snapshot stays in memory until the segment that begins with it is
+        durable."""
+        needed = [*self._stores, self._rotation, self._rotating]
+        self.keep_from = min((index for index in needed if index is not None), default=None)
+
+    def _rotate(self) -> None:
+        if self._closed:
+            self._close_file()
+            return
+        if self._rotation is not None:
+            # The newest: the log that an earlier one goes with may be gone since it failed.
+            self._rotating, self._rotation = self._rotation, None
+        index = self._rotating
+        assert index is not None
         records: list[_Record] = [Meta(self._term, self._vote), SnapshotComplete(index)]
         records += [EntryRecord(i, t, command) for command, i, t in self._entries if i > index]
         # All that is pending is part of what the new segment begins with.
@@ -413,8 +462,10 @@ class DurableJournal(Journal):
         def written(future: asyncio.Future[AppendFile]) -> None:
             error = future.exception()
             if error is not None:
-                self._failed(error, lambda: self._rotate(index))
+                self._failed(error, self._rotate)
                 return
+            self._rotating = None
+            self._keep()
             self._close_file()
             self._file = future.result()
             old_snapshot, self._snapshot_index = self._snapshot_index, index

@@ -49,20 +49,24 @@ class Election:
         self._heard_at = -1e18
         self._promised_until = -1e18
         self._asking: tuple[int, set[str]] | None = None
+        self.barred: Callable[[], bool] = lambda: False
+        """Whether this replica, still recovering, may neither campaign nor grant."""
         self.transferring = False
         """The election under way was asked for by the leader."""
         self.campaigns = 0
-        restarted = engine.term > 0
-        if restarted:
-            # A promise given before the restart may still be relied on.
-            self._promised_until = runtime.now() + options.lease_s
-        delay = self._timeout() if restarted else rank * FIRST_STAGGER_S
-        self._deadline = runtime.now() + 0.02 + delay
+        # A promise given before a restart may still be relied on.
+        self._promised_until = runtime.now() + options.lease_s
+        self._deadline = runtime.now() + self._timeout()
 
     def _timeout(self) -> float:
         return self._options.election_timeout_s * (1.0 + self._runtime.random.random())
 
     # -- what postpones an election
+
+    def begin_anew(self) -> None:
+        """No replica has any state: no promise is open, and the preferred leader goes first."""
+        self._promised_until = -1e18
+        self._deadline = self._runtime.now() + 0.005 + self._rank * FIRST_STAGGER_S
 
     def heard_leader(self) -> None:
         """A valid message of the current leader came."""
@@ -108,7 +112,7 @@ class Election:
         if self._engine.is_leader:
             self._deadline = now + self._timeout()
             return
-        if now < self._deadline:
+        if now < self._deadline or self.barred():
             return
         if now < self._promised_until:
             self._deadline = self._promised_until
@@ -144,6 +148,8 @@ class Election:
         engine, journal = self._engine, self._journal
         if message.term < engine.term:
             self._send(node, wire.TermNotice(self._group, engine.term))
+        elif self.barred():
+            return
         elif self._leader_lost() and self._runtime.now() >= self._promised_until:
             last = (journal.last_term, journal.last_index)
             if (message.last_term, message.last_index) >= last:
@@ -158,7 +164,9 @@ class Election:
     def on_timeout_now(self, node: str, message: wire.TimeoutNow) -> None:
         """The leader hands over: campaign without asking."""
         engine = self._engine
-        if message.term == engine.term and node == engine.leader and not engine.is_leader:
+        if self.barred() or engine.is_leader:
+            return
+        if message.term == engine.term and node == engine.leader:
             self._campaign(transfer=True)
 
     def on_term_notice(self, term: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from raftcache.raft import wire
 from raftcache.raft.election import Election
@@ -18,8 +18,9 @@ from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import Confirmed, Reads
+from raftcache.raft.recovery import Recovery
 from raftcache.raft.snapshots import Snapshots, StateMachine
-from raftcache.raft.transport import GroupTransport, TransportEvents
+from raftcache.raft.transport import GroupTransport, Network, TransportEvents
 from raftcache.runtime import Runtime
 
 TRANSFER_LIMIT: Final = 2.0
@@ -36,14 +37,6 @@ class Outcome(enum.Enum):
 
 
 Done = Callable[[Outcome, Any], None]
-
-
-class Network(Protocol):
-    """The part of ``peers.Peers`` that a group needs."""
-
-    def send(self, node: str, message: wire.Message) -> bool: ...
-
-    def connected(self, node: str) -> bool: ...
 
 
 class _Proposal:
@@ -85,7 +78,7 @@ class RaftGroup:
         self._transfer: tuple[str | None, float, int] | None = None
         self._seen: tuple[object, ...] = ()
         events = TransportEvents()
-        self._transport = GroupTransport(group, journal, runtime, options, network.send, events)
+        self._transport = GroupTransport(group, journal, runtime, options, network, events)
         journal.on_append = self._on_append
         journal.on_durable = self._on_durable
         self.engine = Engine(
@@ -134,15 +127,21 @@ class RaftGroup:
             lambda: self.applied_index,
             self._on_installed,
         )
+        self._recovery = Recovery(
+            group, self.engine, journal, runtime, network.send, self._on_recovered
+        )
+        self._election.barred = lambda: self._recovery.active
         events.heard_leader = self._election.heard_leader
         events.voted = self._election.voted
         events.higher_term = self._election.on_term_notice
         events.snapshot_needed = self.snapshots.start
         events.not_appended = self._on_not_appended
-        events.vote_allowed = self._election.vote_allowed
+        events.vote_allowed = self._vote_allowed
         events.transfer_election = lambda: self._election.transferring
         for other in self.engine.others:
             self._transport.bar(other, "connection")
+        if journal.blank:
+            self._recovery.begin()
         self._handlers: dict[type, Callable[[str, Any], None]] = {
             wire.Append: self._transport.on_append,
             wire.AppendReply: self._transport.on_append_reply,
@@ -154,6 +153,8 @@ class RaftGroup:
             wire.TimeoutNow: self._election.on_timeout_now,
             wire.Probe: self._on_probe,
             wire.ProbeReply: self._on_probe_reply,
+            wire.RecoveryRequest: self._recovery.on_request,
+            wire.RecoveryReply: self._recovery.on_reply,
             wire.ReadIndex: self._follower_reads.on_request,
             wire.ReadIndexReply: self._follower_reads.on_reply,
             wire.SnapshotChunk: self._on_snapshot_chunk,
@@ -170,7 +171,20 @@ class RaftGroup:
             self.engine.install(None, self.engine.term, header.previous, header.last)
             journal.restoring(False)
 
+    def _on_recovered(self, anew: bool) -> None:
+        if anew:
+            self._election.begin_anew()
+        self.schedule()
+
+    def _vote_allowed(self, term: int, transfer: bool) -> bool:
+        return self._recovery.vote_allowed(term) and self._election.vote_allowed(transfer)
+
     # -- state
+
+    @property
+    def recovering(self) -> bool:
+        """Whether this replica has lost its state and not got it back yet."""
+        return self._recovery.active
 
     @property
     def is_leader(self) -> bool:
@@ -277,6 +291,7 @@ class RaftGroup:
             return
         self.engine.tick()
         self._apply()
+        self._recovery.advance()
         self._follower_reads.advance()
         self.reads.advance()
         if self._transfer is not None:
@@ -362,6 +377,9 @@ class RaftGroup:
         handler = self._handlers.get(type(message))
         if handler is None:
             raise wire.WireError(f"unexpected {type(message).__name__}")
+        recovery = isinstance(message, (wire.RecoveryRequest, wire.RecoveryReply))
+        if self._recovery.deaf and not recovery:
+            return
         handler(node, message)
         self.schedule()
 
@@ -397,6 +415,7 @@ class RaftGroup:
         """A new connection to ``node``."""
         self._transport.reset(node)
         self._transport.lift(node, "connection")
+        self._recovery.on_connection_change()
         self.reads.repeat(node)
         self.schedule()
 
@@ -407,6 +426,7 @@ class RaftGroup:
         self._transport.lift(node, "congestion")
         self.snapshots.stop(node)
         self._follower_reads.on_down(node)
+        self._recovery.on_connection_change()
         self._election.on_disconnected(node)
         self.schedule()
 
@@ -420,6 +440,7 @@ class RaftGroup:
 
     def on_timer(self) -> None:
         """To be called every half heartbeat."""
+        self._recovery.on_timer()
         self._election.on_timer()
         if self.engine.is_leader:
             self.snapshots.keep_alive()

@@ -61,6 +61,9 @@ class Journal(CoreJournal):  # type: ignore[misc]
         """Every entry up to here survives a crash with this content."""
         self.meta_durable = True
         """Whether the current term and vote survive a crash."""
+        self.blank = True
+        """Nothing was found to start from: this replica's earlier promises, if any, are
+        forgotten."""
         self.keep_from: int | None = None
         """A snapshot up to here is being stored: what follows must stay in memory."""
         self.stored: StoredSnapshot | None = None
@@ -178,6 +181,9 @@ class Journal(CoreJournal):  # type: ignore[misc]
 
     def begin_segment(self, snapshot_index: int) -> None:
         """The snapshot stored last replaces the log up to its index."""
+
+    def end_recovery(self) -> None:
+        """What is here from now on is all that the group relies on."""
 
     def close(self) -> None:
         """Nothing is written afterwards."""

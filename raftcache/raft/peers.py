@@ -179,6 +179,7 @@ class Link(asyncio.Protocol):
                 options.node,
                 receiver,
                 self._peers.incarnation,
+                self._peers.known.get(receiver, 0),
                 options.topology,
                 self._peers.runtime.random.randbytes(16),
             )
@@ -205,6 +206,12 @@ class Link(asyncio.Protocol):
             if hello.sender != self._dialing:
                 raise WireError(f"{hello.sender!r} answers for {self._dialing!r}")
             self._hellos = (self._own_hello, body)
+        if hello.known > self._peers.incarnation:
+            # This node's clock was set back between two starts.
+            self._peers.incarnation = hello.known + 1
+            raise WireError("an earlier start had a later incarnation; trying again with a new one")
+        if hello.incarnation < self._peers.known.get(hello.sender, 0):
+            raise WireError("connection of an earlier incarnation")
         self.incarnation = hello.incarnation
         self._state = _State.PROOF
         self.write_frame(wire.encode_body(wire.Proof(self._mac(self._role(own=True)))))
@@ -259,6 +266,8 @@ class Peers:
         self.options = options
         self.events = events
         self.incarnation = int(runtime.wall() * 1000) << 10 | runtime.random.getrandbits(10)
+        self.known: dict[str, int] = {}
+        """Latest incarnation of each node that this one has heard of."""
         self._links: dict[str, Link] = {}
         self._all: set[Link] = set()
         self._queues: dict[str, list[Message]] = {node: [] for node in options.addresses}
@@ -291,6 +300,17 @@ class Peers:
     def connected(self, node: str) -> bool:
         """Whether there is a live, authenticated connection to ``node``."""
         return node in self._links
+
+    def incarnation_of(self, node: str) -> int:
+        """The incarnation at the other end of the live connection; 0 when there is none."""
+        link = self._links.get(node)
+        return 0 if link is None else link.incarnation
+
+    def learn(self, known: dict[str, int]) -> None:
+        """Somebody else's knowledge of incarnations."""
+        for node, incarnation in known.items():
+            if node in self.options.addresses and incarnation > self.known.get(node, 0):
+                self.known[node] = incarnation
 
     def send(self, node: str, message: Message) -> bool:
         """Queue a message for the frame that leaves at the end of this turn; False when not
@@ -358,9 +378,8 @@ class Peers:
         assert node is not None
         old = self._links.get(node)
         if old is not None:
-            if link.incarnation < old.incarnation:
-                raise WireError("connection of an earlier incarnation")
             old.abort()
+        self.learn({node: link.incarnation})
         self._backoff[node] = DIAL_BACKOFF_MIN_S
         self._links[node] = link
         self._queues[node] = []

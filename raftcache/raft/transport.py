@@ -16,7 +16,7 @@ numbers are those of the design's guarantees):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from raftcache.raft import wire
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
@@ -24,7 +24,20 @@ from raftcache.raft.journal import Entry, Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.runtime import Runtime
 
-Send = Callable[[str, wire.Message], bool]
+
+class Network(Protocol):
+    """The part of ``peers.Peers`` that a group needs."""
+
+    @property
+    def known(self) -> dict[str, int]: ...
+
+    def send(self, node: str, message: wire.Message) -> bool: ...
+
+    def connected(self, node: str) -> bool: ...
+
+    def incarnation_of(self, node: str) -> int: ...
+
+    def learn(self, known: dict[str, int]) -> None: ...
 
 
 class TransportEvents:
@@ -35,7 +48,7 @@ class TransportEvents:
     higher_term: Callable[[int], None]
     snapshot_needed: Callable[[str], None]
     not_appended: Callable[[bytes], None]
-    vote_allowed: Callable[[bool], bool]
+    vote_allowed: Callable[[int, bool], bool]
     transfer_election: Callable[[], bool]
 
 
@@ -50,20 +63,22 @@ class GroupTransport:
         journal: Journal,
         runtime: Runtime,
         options: RaftOptions,
-        send: Send,
+        network: Network,
         events: TransportEvents,
     ) -> None:
         self._group = group
         self._journal = journal
         self._runtime = runtime
         self._options = options
-        self._send = send
+        self._network = network
+        self._send = network.send
         self._events = events
         self._barred: dict[str, set[str]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
         self._sent_commit: dict[str, tuple[int, float]] = {}
         self._acked: dict[str, tuple[int, int, float]] = {}
-        self._voters: tuple[int, set[str]] = (-1, set())
+        self._votes: tuple[int, dict[str, int]] = (-1, {})
+        self._counted: set[str] = set()
         self._conflict: tuple[int, int] | None = None
         self._held_out: list[tuple[str, wire.Message, int]] = []
         self._held_acks_out: dict[str, tuple[int, int]] = {}
@@ -119,7 +134,7 @@ class GroupTransport:
             )
         elif kind == "response_vote":
             self._events.voted()
-            self._send_durable(node, wire.Vote(self._group, message["term"]))
+            self._send_durable(node, wire.Vote(self._group, message["term"], self._network.known))
         elif kind == "timeout_now":
             self._send(node, wire.TimeoutNow(self._group, message["term"]))
         elif kind == "apply_command":
@@ -352,7 +367,7 @@ class GroupTransport:
     def on_request_vote(self, node: str, message: wire.RequestVote) -> None:
         """Votes are asked for by members, and not while this node has promised its leader
         otherwise."""
-        if not self._events.vote_allowed(message.transfer):
+        if not self._events.vote_allowed(message.term, message.transfer):
             return
         if message.term < self.engine.term:
             self._send(node, wire.TermNotice(self._group, self.engine.term))
@@ -366,14 +381,23 @@ class GroupTransport:
         self.engine.deliver(node, up)
 
     def on_vote(self, node: str, message: wire.Vote) -> None:
-        """Each voter counts once a term (PySyncObj counts messages)."""
+        """Each voter counts once a term (PySyncObj counts messages), and none that is known to have
+        lost its memory since (see ``recovery``). PySyncObj cannot take a vote back, so they are
+        held until a majority is beyond doubt."""
+        self._network.learn(message.known)
         if message.term != self.engine.term:
             return
-        if self._voters[0] != message.term:
-            self._voters = (message.term, set())
-        if node not in self._voters[1]:
-            self._voters[1].add(node)
-            self.engine.deliver(node, {"type": "response_vote", "term": message.term})
+        if self._votes[0] != message.term:
+            self._votes = (message.term, {})
+            self._counted.clear()
+        votes, known = self._votes[1], self._network.known
+        votes[node] = self._network.incarnation_of(node)
+        good = [voter for voter, incarnation in votes.items() if incarnation >= known.get(voter, 0)]
+        if len(good) + 1 >= self.engine.majority:
+            for voter in good:
+                if voter not in self._counted:
+                    self._counted.add(voter)
+                    self.engine.deliver(voter, {"type": "response_vote", "term": message.term})
 
 
 def check_commands(entries: list[tuple[bytes, int]]) -> None:

@@ -63,10 +63,11 @@ class RequestVote(msgspec.Struct, array_like=True, gc=False, tag=3):
 
 
 class Vote(msgspec.Struct, array_like=True, gc=False, tag=4):
-    """A granted vote."""
+    """A granted vote. ``known``: the latest incarnations that the voter has heard of."""
 
     group: int
     term: int
+    known: dict[str, int]
 
 
 class PreVote(msgspec.Struct, array_like=True, gc=False, tag=5):
@@ -160,6 +161,24 @@ class SnapshotReply(msgspec.Struct, array_like=True, gc=False, tag=14):
     done: bool
 
 
+class RecoveryRequest(msgspec.Struct, array_like=True, gc=False, tag=16):
+    """The sender has lost its state: what is known of the group?"""
+
+    group: int
+    round: int
+
+
+class RecoveryReply(msgspec.Struct, array_like=True, gc=False, tag=17):
+    """This much; ``phase`` is a ``recovery.Phase``."""
+
+    group: int
+    round: int
+    phase: int
+    term: int
+    leader: bool
+    last_index: int
+
+
 class Payload(msgspec.Struct, array_like=True, gc=False, tag=15):
     """Not Raft's: a message between the routers of two nodes."""
 
@@ -181,12 +200,15 @@ GroupMessage = (
     | ReadIndexReply
     | SnapshotChunk
     | SnapshotReply
+    | RecoveryRequest
+    | RecoveryReply
 )
 Message = GroupMessage | Payload
 
 
 class Hello(msgspec.Struct, array_like=True):
-    """First frame of both sides. ``topology`` is a digest of what all nodes must agree on."""
+    """First frame of both sides. ``topology`` is a digest of what all nodes must agree on;
+    ``known`` is the receiver's latest incarnation that the sender has heard of."""
 
     magic: str
     version: int
@@ -194,6 +216,7 @@ class Hello(msgspec.Struct, array_like=True):
     sender: str
     receiver: str
     incarnation: int
+    known: int
     topology: str
     nonce: bytes
 
