@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -25,7 +25,9 @@ from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.replica import Replica
 
-PEER_PORT = 7000
+PEER_PORT: Final = 7000
+RESTART_S: Final = 0.5
+"""After so long a process that ended on its own is started again."""
 
 
 @lru_cache(maxsize=64)
@@ -118,6 +120,12 @@ class Cluster:
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         try:
             node = SimNode(settings, runtime, self._retention_bytes, self._group_changed)
+        except OSError as error:
+            # The disk fails: the process ends, and whoever watches over it starts it again.
+            self.scheduler.say(name, f"cannot start: {error}")
+            self.crash(name, power=False)
+            self.scheduler.call_later(RESTART_S, self.start, name)
+            return
         except Exception:
             self.scheduler.violation("a node cannot start", f"{name}: {traceback.format_exc()}")
             return

@@ -99,7 +99,8 @@ def _brief(work: tuple[int, Options]) -> Outcome:
 
 def _one(arguments: argparse.Namespace, options: Options) -> int:
     outcome = run(arguments.seed, options, trace=print if arguments.trace else None)
-    report(outcome, options)
+    for violation in outcome.violations:
+        print(f"seed {outcome.seed}: {violation}")
     print(
         f"seed {outcome.seed}: {outcome.operations} operations, {outcome.succeeded} succeeded,"
         f" {outcome.elections} elections, {outcome.callbacks} callbacks;"
@@ -116,9 +117,9 @@ def _one(arguments: argparse.Namespace, options: Options) -> int:
 def report(outcome: Outcome, options: Options) -> None:
     """One line per violation, with the command that replays it."""
     for violation in outcome.violations:
-        print(f"seed {outcome.seed}: {violation}\n  replay: {options.command(outcome.seed)}")
+        print(f"seed {outcome.seed}: {violation.line}  [{options.command(outcome.seed)}]")
     if outcome.undecided:
-        print(f"seed {outcome.seed}: undecided\n  replay: {options.command(outcome.seed)}")
+        print(f"seed {outcome.seed}: undecided  [{options.command(outcome.seed)}]")
 
 
 def _progress(done: int, total: int, bad: int, speed: float) -> None:

@@ -62,8 +62,9 @@ class Watcher:
         start = self._seen.get(place, 0) + 1
         for index in range(start, commit + 1):
             entry = journal.at(index)
-            if entry is None:
-                continue  # covered by a snapshot: the states are compared
+            if entry is None or index == journal.first_index:
+                continue  # covered by a snapshot (the first one kept stands in for an entry that
+                # is): the states are compared
             found = (entry[2], zlib.crc32(entry[0]))
             first = self._committed.setdefault((group, index), found)
             if first != found:

@@ -9,6 +9,7 @@ the process's callbacks runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -136,9 +137,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._tasks.pop(task, None)
 
     def drop_tasks(self) -> None:
-        """Forget all tasks: their process is dead. Their ``finally`` clauses may still run when
-        they are collected, but no effect of a dead process reaches the world."""
+        """Forget all tasks: their process is dead. Their ``finally`` clauses run now rather than
+        whenever they are collected; no effect of a dead process reaches the world."""
+        tasks = list(self._tasks)
         self._tasks.clear()
+        for task in tasks:
+            coroutine = task.get_coro()
+            with contextlib.suppress(Exception):
+                coroutine.close()
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if not self._process.alive:

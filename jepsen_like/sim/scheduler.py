@@ -41,6 +41,15 @@ class Violation:
     def __str__(self) -> str:
         return f"{self.kind} at {self.time:.6f} s: {self.detail}"
 
+    @property
+    def line(self) -> str:
+        """The same in one line: of a traceback only the place and the error."""
+        lines = [line.strip() for line in self.detail.splitlines() if line.strip()]
+        if len(lines) < 2:
+            return str(self)
+        place = next((x for x in reversed(lines) if x.startswith("File ")), "")
+        return f"{self.kind} at {self.time:.6f} s: {lines[0]} {lines[-1]} ({place})"
+
 
 class StandstillError(Exception):
     """The processes keep scheduling callbacks for the present moment: virtual time cannot move."""

@@ -63,7 +63,11 @@ class Recorder:
 
     def end(self, index: int, ok: bool | None, result: Any) -> None:
         end = None if ok is None else self.stamp()
-        self.operations[index] = replace(self.operations[index], end=end, ok=ok, result=result)
+        operation = replace(self.operations[index], end=end, ok=ok, result=result)
+        self.operations[index] = operation
+        if self._scheduler.trace is not None:
+            outcome = {True: "", False: " (not done)", None: " (unknown)"}[ok]
+            self._scheduler.say("client", f"{operation.key} {operation}{outcome}")
 
 
 class Client:
