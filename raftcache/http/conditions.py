@@ -25,6 +25,10 @@ _TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
 _NEXT: Final = re.compile(r"[ \t]*(?:,[ \t]*)+")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
 
+_TAG_PATTERN: Final = r'(W/)?"[!#-~\u0080-\uffff]*"'
+TAGS_PATTERN: Final = rf"^[ \t]*(\*|[ \t,]*{_TAG_PATTERN}([ \t]*,[ \t,]*{_TAG_PATTERN})*[ \t,]*)$"
+"""What ``parse_tags`` reads, as a JSON Schema pattern."""
+
 ANY: Final = "*"
 NEVER: Final = Condition(Match.VERSION_IN, ())
 EXISTS: Final = Condition(Match.EXISTS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from raftcache import __version__
+from raftcache.http.conditions import TAGS_PATTERN
 from raftcache.http.problems import Kind
 from raftcache.http.schemas import schemas
 from raftcache.limits import Limits
@@ -174,7 +175,7 @@ def _if_match() -> Json:
     return _header(
         "If-Match",
         "`*`, or a list of ETags; compared strongly (RFC 9110 section 13.1.1).",
-        {"type": "string", "examples": ["*", '"17"']},
+        {"type": "string", "pattern": TAGS_PATTERN, "examples": ["*", '"17"']},
     )
 
 
@@ -182,7 +183,7 @@ def _if_none_match() -> Json:
     return _header(
         "If-None-Match",
         "`*`, or a list of ETags; compared weakly (RFC 9110 section 13.1.2).",
-        {"type": "string", "examples": ["*", '"17"']},
+        {"type": "string", "pattern": TAGS_PATTERN, "examples": ["*", '"17"']},
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from front_end import Running
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raftcache.http.conditions import ANY, parse_tags
+from raftcache.http.conditions import ANY, TAGS_PATTERN, parse_tags
 from raftcache.http.problems import ProblemError
 from raftcache.ops import INT64_MAX
 
@@ -155,10 +157,12 @@ def test_any_list_of_versions_reads_back(versions: list[int], separator: str) ->
     assert parse_tags(text, strong=True) == tuple(versions)
 
 
-@given(st.text())
-def test_no_text_breaks_the_parser(text: str) -> None:
+@given(st.text(alphabet='*"W/, \t19x\x80') | st.text())
+def test_the_parser_reads_what_the_document_says_and_no_more(text: str) -> None:
     try:
         tags = parse_tags(text, strong=False)
     except ProblemError:
+        assert not re.fullmatch(TAGS_PATTERN, text)
         return
+    assert re.fullmatch(TAGS_PATTERN, text)
     assert tags == ANY or all(isinstance(version, int) for version in tags)
