@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,30 @@ def test_the_version_is_shown() -> None:
     from raftcache import __version__
 
     assert raftcache("--version").stdout.decode() == f"raftcache {__version__}\n"
+
+
+def test_an_address_that_is_taken_is_told_without_a_traceback() -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        taken = f"127.0.0.1:{held.getsockname()[1]}"
+        done = raftcache(
+            *("serve", "--node", "n1", "--memory"), "--members", f"n1={taken}/127.0.0.1:1"
+        )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert any(
+        line.startswith("raftcache serve: ") and "address already in use" in line.lower()
+        for line in done.stderr.decode().splitlines()
+    )
+
+
+def test_a_data_directory_that_cannot_be_used_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = raftcache(
+        *("serve", "--node", "n1", "--members", "n1=127.0.0.1:1/127.0.0.1:2"),
+        *("--data-dir", str(tmp_path / "file")),
+    )
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert f"raftcache serve: {tmp_path / 'file'}".encode() in done.stderr
