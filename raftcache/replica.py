@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
+from cachetools import FIFOCache
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
@@ -28,7 +29,10 @@ WORTHWHILE_OPERATIONS: Final = 64
 """While an entry is on its way, another one leaves only with at least so many operations."""
 MAX_TOUCHED: Final = 4096
 """Keys whose recency waits to be written to the log; further ones go without."""
-RECENT_KEYS: Final = 65_536
+MAX_NOTED: Final = 65_536
+"""Keys remembered as noted lately."""
+NOTED_FOR: Final = 4
+"""A key's further uses within so many touch intervals are not noted."""
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True):
@@ -104,8 +108,8 @@ class Replica:
         self._lease_reads: list[Request] = []
         self._touched: dict[bytes, None] = {}
         self._touched_since = 0.0
-        self._recent: set[bytes] = set()
-        self._recent_since = 0.0
+        self._noted: FIFOCache[bytes, float] = FIFOCache(MAX_NOTED)
+        """When the use of a key was last written down."""
         self._configuring = False
         self._clock_base_ms, self._clock_at = 0, runtime.now()
         self.raft = RaftGroup(
@@ -296,16 +300,16 @@ class Replica:
         """Recency travels in the log; a key noted lately is not noted again."""
         if not self.raft.is_leader:
             return
-        touched, recent, now = self._touched, self._recent, self._runtime.now()
-        if len(recent) >= RECENT_KEYS or now - self._recent_since > 4 * self._touch_interval:
-            recent.clear()
-            self._recent_since = now
+        touched, noted, now = self._touched, self._noted, self._runtime.now()
+        stale = now - NOTED_FOR * self._touch_interval
         if not touched:
             self._touched_since = now
         for op, result in zip(ops, results, strict=True):
             key = op.key  # type: ignore[union-attr]
-            if result.value is not None and key not in recent and len(touched) < MAX_TOUCHED:
-                recent.add(key)
+            if result.value is None or len(touched) >= MAX_TOUCHED:
+                continue
+            if key not in noted or noted[key] < stale:
+                noted[key] = now
                 touched[key] = None
 
     @property
