@@ -215,6 +215,7 @@ class AsyncioRuntime:
         self.call_soon = self._loop.call_soon
         self.call_later = self._loop.call_later
         self.future = self._loop.create_future
+        self.now = time.monotonic
 
     @property
     def random(self) -> random.Random:
@@ -223,9 +224,6 @@ class AsyncioRuntime:
     @property
     def disk(self) -> Disk:
         return self._disk
-
-    def now(self) -> float:
-        return time.monotonic()
 
     def wall(self) -> float:
         return time.time()
