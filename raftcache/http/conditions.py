@@ -21,12 +21,14 @@ from multidict import CIMultiDictProxy
 from raftcache.http.problems import bad_request
 from raftcache.ops import INT64_MAX, Condition, Match
 
-_TAG: Final = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)"')
+_TAG_PATTERN: Final = r'(W/)?"([^\x00-\x20"\x7f]*)"'
+_TAG: Final = re.compile(_TAG_PATTERN)
 _NEXT: Final = re.compile(r"[ \t]*(?:,[ \t]*)+")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,18}")
 
-_TAG_PATTERN: Final = r'(W/)?"[!#-~\u0080-\uffff]*"'
-TAGS_PATTERN: Final = rf"^[ \t]*(\*|[ \t,]*{_TAG_PATTERN}([ \t]*,[ \t,]*{_TAG_PATTERN})*[ \t,]*)$"
+TAGS_PATTERN: Final = (
+    rf"^[ \t]*(\*[ \t]*|[ \t,]*{_TAG_PATTERN}([ \t]*,[ \t,]*{_TAG_PATTERN})*[ \t,]*)$"
+)
 """What ``parse_tags`` reads, as a JSON Schema pattern."""
 
 ANY: Final = "*"

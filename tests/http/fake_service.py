@@ -5,111 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from raftcache.ops import (
-    INT64_MAX,
-    INT64_MIN,
-    Condition,
-    Delete,
-    Expire,
-    Get,
-    Incr,
-    Match,
-    Once,
-    Op,
-    Result,
-    Set,
-    Status,
-    Write,
-)
+from raftcache.machine import Machine
+from raftcache.ops import Atomic, Batch, Delete, Expire, Get, Incr, Op, Result, Set, Status, Write
 from raftcache.service import ClusterStatus, Consistency, GroupStatus, MemberStatus
 
-
-class _Entry:
-    def __init__(self, value: bytes, version: int, deadline: int | None, flags: int) -> None:
-        self.value, self.version, self.deadline, self.flags = value, version, deadline, flags
-
-
-class Machine:
-    """A dictionary with the operations' semantics."""
-
-    def __init__(self) -> None:
-        self.now_ms = 1_000
-        self.entries: dict[bytes, _Entry] = {}
-        self.sessions: dict[bytes, tuple[Op, Result]] = {}
-        self.version = 0
-
-    def apply(self, op: Op) -> Result:
-        if isinstance(op, Once):
-            before = self.sessions.get(op.session)
-            if before is not None:
-                same = before[0] == op.op
-                return before[1] if same else Result(Status.SESSION_MISMATCH)
-            result = self.apply(op.op)
-            self.sessions[op.session] = (op.op, result)
-            return result
-        assert isinstance(op, Get | Set | Delete | Incr | Expire)
-        entry = self._find(op.key)
-        if isinstance(op, Get):
-            return self._read(entry)
-        if not _holds(op.condition, entry):
-            return Result(Status.PRECONDITION_FAILED, entry.version if entry else 0)
-        return self._write(op, entry)
-
-    def _find(self, key: bytes) -> _Entry | None:
-        entry = self.entries.get(key)
-        if entry and entry.deadline is not None and entry.deadline <= self.now_ms:
-            del self.entries[key]
-            return None
-        return entry
-
-    def _read(self, entry: _Entry | None) -> Result:
-        if entry is None:
-            return Result(Status.NOT_FOUND)
-        left = -1 if entry.deadline is None else entry.deadline - self.now_ms
-        return Result(Status.OK, entry.version, entry.value, left, entry.flags)
-
-    def _deadline(self, ttl_ms: int) -> int | None:
-        return self.now_ms + ttl_ms if ttl_ms else None
-
-    def _write(self, op: Set | Delete | Incr | Expire, entry: _Entry | None) -> Result:
-        status = Status.OK if entry else Status.CREATED
-        if isinstance(op, Set):
-            deadline = self._deadline(op.ttl_ms)
-            if op.keep_ttl and entry:
-                deadline = entry.deadline
-            self.version += 1
-            self.entries[op.key] = _Entry(op.value, self.version, deadline, op.flags)
-            return Result(status, self.version)
-        if isinstance(op, Incr):
-            try:
-                number = int(entry.value if entry else b"0") + op.by
-            except ValueError:
-                return Result(Status.NOT_AN_INTEGER)
-            if not INT64_MIN <= number <= INT64_MAX:
-                return Result(Status.OVERFLOW)
-            self.version += 1
-            kept = (entry.deadline, entry.flags) if entry else (None, 0)
-            self.entries[op.key] = _Entry(b"%d" % number, self.version, *kept)
-            return Result(status, self.version, number=number)
-        if entry is None:
-            return Result(Status.NOT_FOUND)
-        self.version += 1
-        if isinstance(op, Delete):
-            del self.entries[op.key]
-            return Result(Status.OK, self.version)
-        entry.version, entry.deadline = self.version, self._deadline(op.ttl_ms)
-        return Result(Status.OK, self.version, ttl_ms=op.ttl_ms or -1)
-
-
-def _holds(condition: Condition | None, entry: _Entry | None) -> bool:
-    if condition is None:
-        return True
-    if condition.match is Match.EXISTS:
-        return entry is not None
-    if condition.match is Match.ABSENT:
-        return entry is None
-    found = entry is not None and entry.version in condition.versions
-    return found if condition.match is Match.VERSION_IN else not found
+NOW_MS = 1_000_000
 
 
 class FakeService:
@@ -129,7 +29,11 @@ class FakeService:
 
     def stored(self, key: bytes) -> bytes | None:
         """The value of ``key``, asked past HTTP."""
-        return self.machine.apply(Get(key)).value
+        return self.machine.read(key).value
+
+    def apply(self, op: Op) -> Result:
+        """One operation, now."""
+        return self.machine.apply(Batch(NOW_MS, (), (op,)))[0]
 
     def now(self) -> float:
         return self._loop.time()
@@ -152,7 +56,7 @@ class FakeService:
                 future.set_result(result)
 
     def _apply(self, op: Op) -> Result:
-        return self.machine.apply(op) if self.fail_with is None else Result(self.fail_with)
+        return self.apply(op) if self.fail_with is None else Result(self.fail_with)
 
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         self.writes.append((op, deadline))
@@ -173,7 +77,11 @@ class FakeService:
     ) -> asyncio.Future[list[Result]]:
         self.batches.append((list(ops), atomic))
         future: asyncio.Future[list[Result]] = self._loop.create_future()
-        future.set_result([self._apply(op) for op in ops])
+        if atomic and self.fail_with is None:
+            simple = tuple(op for op in ops if isinstance(op, Get | Set | Delete | Incr | Expire))
+            future.set_result(list(self.apply(Atomic(simple)).parts))
+        else:
+            future.set_result([self._apply(op) for op in ops])
         return future
 
     def status(self) -> ClusterStatus:

@@ -227,6 +227,16 @@ async def test_an_idempotency_key_makes_each_write_exactly_once(http: Running) -
     assert first.json() == again.json()
 
 
+async def test_an_atomic_batch_is_done_whole_or_not_at_all(http: Running) -> None:
+    operations = [
+        {"op": "set", "key": "a", "value": "1"},
+        {"op": "set", "key": "b", "value": "2", "if_exists": True},
+    ]
+    found = await results(http, {"operations": operations, "atomic": True})
+    assert [shown["status"] for shown in found] == ["aborted", "precondition_failed"]
+    assert http.service.stored(b"a") is None
+
+
 async def test_an_idempotency_key_does_not_go_with_atomic(http: Running) -> None:
     body = {"operations": [{"op": "incr", "key": "a"}], "atomic": True}
     assert (await batch(http, body, Idempotency_Key="abc")).problem == "bad-request"

@@ -11,7 +11,7 @@ from front_end import SMALL, Running
 from http_wire import request
 
 from raftcache.http import HttpServer
-from raftcache.ops import Get, Result
+from raftcache.ops import Op, Result
 
 
 async def test_start_returns_the_real_port() -> None:
@@ -88,11 +88,11 @@ async def test_closing_twice_is_closing_once(http: Running, server: HttpServer) 
 async def test_a_bug_is_a_logged_500_problem_and_the_server_lives_on(
     http: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(op: Get) -> Result:
+    def broken(op: Op) -> Result:
         raise RuntimeError("injected")
 
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
-        patch.setattr(http.service.machine, "apply", broken)
+        patch.setattr(http.service, "apply", broken)
         answer = await http.send("GET", "/v1/keys/k")
     assert (answer.code, answer.problem) == (500, "internal")
     assert b"injected" not in answer.body

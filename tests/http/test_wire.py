@@ -233,7 +233,7 @@ async def test_a_client_that_leaves_disturbs_nobody(http: Running) -> None:
 
 
 async def test_a_slow_reader_gets_the_whole_value(http: Running) -> None:
-    http.service.machine.apply(Set(b"big", b"v" * 5_000_000))
+    http.service.apply(Set(b"big", b"v" * 5_000_000))
     wire = await http.connect()
     wire.send(request("GET", "/v1/keys/big", None, {}) * 3)
     for _ in range(3):
