@@ -422,8 +422,6 @@ class DurableJournal(Journal):
         """The stored snapshot replaces the log up to its index."""
         if self.first_index > snapshot_index + 1:
             # Overtaken by a snapshot of the leader's: what follows ours is not here any more.
-            with contextlib.suppress(OSError):
-                self._disk.delete(self._snapshot_path(snapshot_index))
             return
         self._rotation = snapshot_index
         self._keep()
@@ -468,22 +466,23 @@ class DurableJournal(Journal):
             self._keep()
             self._close_file()
             self._file = future.result()
-            old_snapshot, self._snapshot_index = self._snapshot_index, index
+            self._snapshot_index = index
             self._segment += 1
             self._blocks_written, self._good_size = 1, len(block)
-            self._forget(self._segment, old_snapshot if old_snapshot != index else 0)
+            self._forget()
             self._advance()
 
         self._runtime.in_thread(write).add_done_callback(written)
 
-    def _forget(self, segment: int, snapshot: int) -> None:
+    def _forget(self) -> None:
         """Delete what the new segment makes superfluous. Failing to is harmless."""
+        needed = {self._snapshot_index, self._rotation, *self._stores}
         with contextlib.suppress(OSError):
             for name in self._disk.list(self._directory):
-                if name.startswith("journal-") and int(name[8:]) < segment:
+                kind, _, number = name.partition("-")
+                old = kind == "journal" and int(number) < self._segment
+                if old or (kind == "snapshot" and int(number) not in needed):
                     self._disk.delete(f"{self._directory}/{name}")
-            if snapshot:
-                self._disk.delete(self._snapshot_path(snapshot))
 
     def _close_file(self) -> None:
         if self._file is not None:
