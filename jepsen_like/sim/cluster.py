@@ -62,6 +62,8 @@ class SimNode(Node):
         self._retention_bytes = retention_bytes
         self._changed = on_group_change
         super().__init__(settings, runtime)
+        self.router._outstanding = _Ordered()  # type: ignore[assignment]
+        self.peers._all = _Ordered()  # type: ignore[assignment]
 
     def _journal(self, group: int) -> Journal:
         journal = self.journals[group] = super()._journal(group)
@@ -84,6 +86,18 @@ class SimNode(Node):
         super()._on_group_change(group)
 
 
+class _Ordered(dict[Any, None]):
+    """A set that is iterated in order of insertion. Two sets of objects in the nodes are iterated
+    (tickets at their deadline, connections at theirs); the order of plain sets depends on memory
+    addresses, so that a seed would not replay."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
 class Cluster:
     """Nodes ``n1`` to ``nN`` on one network. Names are hosts. ``nodes`` has the incarnations that
     are up."""
@@ -97,6 +111,8 @@ class Cluster:
         self.disks = {name: SimDisk(scheduler.generator(f"disk/{name}")) for name in self.names}
         self.nodes: dict[str, SimNode] = {}
         self.starting: dict[str, SimRuntime] = {}
+        self.wall_errors = dict.fromkeys(self.names, 0.0)
+        """How wrong the wall clock of each machine is, in seconds; it stays so over a restart."""
         self.on_group_change: Callable[[SimNode, int], None] = lambda node, group: None
         draw = scheduler.generator("sizes")
         self._small = draw.random() < 0.5
@@ -113,6 +129,7 @@ class Cluster:
             self.scheduler, self.network, self.disks[name], name, self._rates[name]
         )
         self.starting[name] = runtime
+        runtime.process.clock.jump(self.wall_errors[name])
         runtime.call_soon(self._boot, name, runtime)
 
     def _boot(self, name: str, runtime: SimRuntime) -> None:
@@ -142,6 +159,15 @@ class Cluster:
         if runtime is not None:
             self.scheduler.say(name, "loses power" if power else "is killed")
             runtime.process.crash(power)
+
+    @property
+    def lame(self) -> int:
+        """How many nodes are down, or have not got back all of their state."""
+        return sum(
+            name not in self.nodes
+            or any(replica.raft.recovering for replica in self.nodes[name].replicas.values())
+            for name in self.names
+        )
 
     def process(self, name: str) -> Process | None:
         """The process of ``name``, when it is up."""

@@ -29,8 +29,8 @@ FAMILIES: Final = (
     "disk",
 )
 """What ``--faults`` may name."""
-NEEDS_DISK: Final = ("crash", "disk")
-"""Families that a memory-only cluster is spared: it must not forget what it has promised."""
+NEEDS_DISK: Final = ("disk",)
+"""Families that mean nothing to a memory-only cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +197,16 @@ class Injector:
 
     def _crash_of(self, name: str, power: bool, seconds: float) -> Callable[[], None]:
         def crash() -> None:
-            if not self._over:
+            if not self._over and self._may_crash():
                 self._cluster.crash(name, power=power)
                 self._until(seconds, lambda: None if self._over else self._cluster.start(name))
 
         return crash
+
+    def _may_crash(self) -> bool:
+        """With disks any number may crash; in memory only a minority may be without its state."""
+        cluster = self._cluster
+        return cluster.durable_mode or cluster.lame < (len(cluster.names) - 1) // 2
 
     def _pause(self, draw: random.Random, seconds: float) -> None:
         victim = self._victim(draw)
@@ -221,11 +226,12 @@ class Injector:
             self._until(seconds, lambda: process.slow(0.0))
 
     def _clock(self, draw: random.Random, seconds: float) -> None:
-        del seconds
         process = self._cluster.process(self._victim(draw))
         if process is not None:
             if draw.random() < 0.5:
-                process.clock.jump(draw.choice((-3600.0, -1.0, 1.0, 3600.0)))
+                seconds = draw.choice((-3600.0, -1.0, 1.0, 3600.0))
+                process.clock.jump(seconds)
+                self._cluster.wall_errors[process.name] += seconds
                 self._say(f"wall clock of {process.name} jumps")
             else:
                 process.clock.set_rate(1.0 + draw.uniform(-0.02, 0.02))
