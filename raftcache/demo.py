@@ -30,7 +30,19 @@ HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.02
-_OWN: Final = ("NODE", "MEMBERS", "DATA_DIR", "MEMORY", "CONFIG", "GROUPS", "SECRET", "REPLICATION")
+_OWN: Final = frozenset(
+    {
+        "node",
+        "members",
+        "data_dir",
+        "memory",
+        "config",
+        "groups",
+        "secret",
+        "peer_bind",
+        "http_bind",
+    }
+)
 """Settings that a demo's nodes take from their file, whatever the environment says."""
 
 
@@ -125,11 +137,8 @@ class Cluster:
             self.nodes.append(self._launch(name, f"http://{address}", config))
 
     def _launch(self, name: str, url: str, config: Path) -> Process:
-        environment = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in {f"RAFTCACHE_{own}" for own in _OWN}
-        }
+        ours = {f"RAFTCACHE_{setting.upper()}" for setting in _OWN | self._plan.settings.keys()}
+        environment = {name: value for name, value in os.environ.items() if name not in ours}
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

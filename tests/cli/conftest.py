@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,6 +62,13 @@ class Stub:
         self.server.shutdown()
         self.server.server_close()
         self._thread.join()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_directories_are_pytests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Demos keep the directories of runs that failed, which here are many."""
+    os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("demos"))
+    tempfile.tempdir = None
 
 
 StubFactory = Callable[..., Stub]

@@ -136,15 +136,19 @@ def test_the_secret_is_readable_by_its_owner_only_and_on_no_command_line(tmp_pat
 
 
 def test_settings_in_the_environment_do_not_mislead_the_nodes() -> None:
+    command = SHELL + "raftcache status --json"
     done = raftcache(
         *DEMO,
-        *("--memory", "--nodes", "1", "--run", "true"),
+        *("--memory", "--nodes", "1", "--policy", "sieve", "--run", command),
         RAFTCACHE_NODE="other",
         RAFTCACHE_MEMBERS="other=127.0.0.1:1/127.0.0.1:2",
         RAFTCACHE_DATA_DIR="/nowhere",
         RAFTCACHE_GROUPS="7",
+        RAFTCACHE_POLICY="fifo",
     )
     assert done.returncode == 0, done.stderr
+    groups = json.loads(done.stdout)["nodes"]["n1"]["groups"]
+    assert [group["policy"] for group in groups] == ["sieve"] * 4
 
 
 def test_a_port_that_is_taken_is_named() -> None:
