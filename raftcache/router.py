@@ -144,7 +144,7 @@ class Router:
         self._replicas = replicas
         self._metrics = metrics
         self._limits = limits
-        self._outstanding: set[Ticket] = set()
+        self._outstanding: dict[Ticket, None] = {}
         self._operations = 0
         self._bytes = 0
         self._parked: dict[int, list[Ticket]] = {}
@@ -283,7 +283,7 @@ class Router:
             ticket.finish([_UNAVAILABLE] * len(ticket.ops))
             return
         self._operations, self._bytes = operations, size
-        self._outstanding.add(ticket)
+        self._outstanding[ticket] = None
         self._dispatch(ticket)
 
     def _dispatch(self, ticket: Ticket) -> None:
@@ -337,7 +337,7 @@ class Router:
 
     def _finish(self, ticket: Ticket, results: Sequence[Result]) -> None:
         ticket.finished = True
-        self._outstanding.discard(ticket)
+        self._outstanding.pop(ticket, None)
         self._operations -= len(ticket.ops)
         self._bytes -= ticket.size
         ticket.finish(results)

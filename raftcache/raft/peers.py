@@ -269,7 +269,7 @@ class Peers:
         self.known: dict[str, int] = {}
         """Latest incarnation of each node that this one has heard of."""
         self._links: dict[str, Link] = {}
-        self._all: set[Link] = set()
+        self._all: dict[Link, None] = {}
         self._queues: dict[str, list[Message]] = {node: [] for node in options.addresses}
         self._flushing = False
         self._stopped = False
@@ -368,7 +368,7 @@ class Peers:
 
     def adopt(self, link: Link) -> None:
         """A connection was opened, not yet authenticated."""
-        self._all.add(link)
+        self._all[link] = None
         if self._stopped:
             link.abort()
 
@@ -387,7 +387,7 @@ class Peers:
 
     def on_link_closed(self, link: Link, was_live: bool) -> None:
         """A connection ended, whatever the reason."""
-        self._all.discard(link)
+        self._all.pop(link, None)
         node = link.node
         if node is None:
             return
