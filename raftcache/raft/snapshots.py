@@ -8,7 +8,7 @@ into chunks with offsets and a window, and installed only when it is newer than 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -18,6 +18,9 @@ from raftcache.raft.journal import Entry, Journal, SnapshotHeader
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.transport import GroupTransport, check_commands
 from raftcache.runtime import Runtime
+
+RETRY_S: Final = 0.5
+"""A follower that could not install a snapshot asks for another one so much later."""
 
 _log = structlog.get_logger()
 
@@ -237,13 +240,12 @@ class Snapshots:
             prepared = await self._runtime.in_thread(lambda: self._machine.prepare(data))
         except ValueError as error:
             _log.error("snapshot refused", group=self._group, reason=str(error))
-            self._incoming = None
+            self._give_up(incoming)
             return
         header = SnapshotHeader(first.index, first.last_term, first.prev_term, first.command)
         stored = await self._journal.store(header, [data])
         if not stored or self._incoming is not incoming or self._engine.term != first.term:
-            if self._incoming is incoming:
-                self._incoming = None
+            self._give_up(incoming)
             return
         self._incoming = None
         if not self._known(first):
@@ -257,6 +259,14 @@ class Snapshots:
             _log.info("snapshot installed", group=self._group, index=first.index, bytes=len(data))
         self._transport.installed(incoming.leader, first.term, first.index)
         self._reply(incoming.leader, first, len(data), done=True)
+
+    def _give_up(self, incoming: _Incoming) -> None:
+        """Let the leader end this transfer after a while: it will find that another is needed."""
+        if self._incoming is incoming:
+            self._incoming = None
+        self._runtime.call_later(
+            RETRY_S, lambda: self._reply(incoming.leader, incoming.first, 0, done=True)
+        )
 
     def _reply(self, node: str, message: wire.SnapshotChunk, offset: int, *, done: bool) -> None:
         term = self._engine.term

@@ -152,7 +152,8 @@ class SnapshotChunk(msgspec.Struct, array_like=True, gc=False, tag=13):
 
 
 class SnapshotReply(msgspec.Struct, array_like=True, gc=False, tag=14):
-    """``offset``: bytes received in order so far. ``done``: installed, or not needed any more."""
+    """``offset``: bytes received in order so far. ``done``: the transfer is over (installed, not
+    needed any more, or given up); it says nothing about the log, an ``AppendReply`` does."""
 
     group: int
     term: int

@@ -23,7 +23,7 @@ SMALL_MESSAGES = RaftOptions(max_append_bytes=30)
 TINY_LOG = RaftOptions(log_retention_bytes=200)
 
 
-# -- without guards: messages go straight up ----------------------------------------------------------
+# -- without guards: messages go straight up
 
 
 def count_any_reply(self: GroupTransport, node: str, message: wire.AppendReply) -> None:
@@ -51,7 +51,7 @@ def count_any_vote(self: GroupTransport, node: str, message: wire.Vote) -> None:
     self.engine.deliver(node, {"type": "response_vote", "term": message.term})
 
 
-# -- guarantee 1: acknowledgements ------------------------------------------------------------------
+# -- guarantee 1: acknowledgements
 
 
 @pytest.mark.parametrize("guarded", [True, False])
@@ -128,7 +128,7 @@ def test_an_acknowledgement_beyond_the_leaders_own_log_is_ignored() -> None:
     assert leader.group.engine.match_index("b") <= last
 
 
-# -- guarantee 2: appends -----------------------------------------------------------------------------
+# -- guarantee 2: appends
 
 
 def entries_sent(c: Cluster, source: str, target: str) -> list[int]:
@@ -289,7 +289,7 @@ def test_a_large_entry_arrives_whole_and_at_once(size: int) -> None:
     assert len(entries_sent(c, "a", "b")) == 3
 
 
-# -- guarantee 3: votes -------------------------------------------------------------------------------
+# -- guarantee 3: votes
 
 
 @pytest.mark.parametrize("guarded", [True, False])
@@ -351,7 +351,7 @@ def test_a_stranger_is_not_heard() -> None:
     assert leader.leads and leader.term == term
 
 
-# -- guarantee 4: durability --------------------------------------------------------------------------
+# -- guarantee 4: durability
 
 
 def slow_disk(c: Cluster, name: str, seconds: float = 0.2) -> None:
