@@ -163,6 +163,17 @@ class Pipe:
         self._last = max(self._last, first)
         self._arm()
 
+    def hasten(self) -> None:
+        """The network is well again: what is late arrives with the next retransmission."""
+        latest = self._network.scheduler.now + self._network.random.random() * self._network.rto_max
+        if self._last > latest:
+            self._last = latest
+            self._flight = deque((min(arrival, latest), piece) for arrival, piece in self._flight)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self._arm()
+
     def stop_retransmitting(self) -> None:
         """The sending machine is off: what has not got through never will."""
         if self._stuck_since is not None:
@@ -403,6 +414,10 @@ class Connection:
         for end in (self.client, self.server):
             if end.process is process:
                 end.died(silent)
+
+    def hasten(self) -> None:
+        self.client.pipe.hasten()
+        self.server.pipe.hasten()
 
     def retransmit(self) -> None:
         self.client.pipe.retransmit()

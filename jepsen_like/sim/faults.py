@@ -90,7 +90,6 @@ class Injector:
         self._say("all faults end")
         cluster = self._cluster
         cluster.network.heal()
-        cluster.network.loss = 0.0
         for name in cluster.names:
             disk = cluster.disks[name]
             disk.free_bytes, disk.fail_syncs, disk.fail_writes = None, 0, 0

@@ -214,9 +214,9 @@ class Network:
             seconds += self._delays.get((source, target), 0.0) * (0.5 + draw())
         if self.loss:
             wait = RETRANSMISSION
-            while draw() < self.loss and wait < 10.0:
+            while draw() < self.loss and seconds < 10.0:
                 seconds += wait
-                wait *= 2
+                wait = min(2 * wait, self.rto_max)
         return seconds
 
     def later(
@@ -254,9 +254,12 @@ class Network:
                     self.block(host, other, cut)
 
     def heal(self) -> None:
-        """Lift all blocks and delays."""
+        """Lift all blocks, delays and losses, also for what is on the way already."""
         self._blocked.clear()
         self._delays.clear()
+        self.loss = 0.0
+        for connection in list(self.connections.values()):
+            connection.hasten()
         self._retransmit()
 
     def delay(self, source: str, target: str, seconds: float) -> None:

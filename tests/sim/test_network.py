@@ -246,6 +246,17 @@ def test_loss_delays_but_never_reorders_or_loses(world: World) -> None:
     assert server.data == bytes(range(50))
 
 
+def test_a_healed_network_delivers_what_was_late_soon(world: World) -> None:
+    client, server = link(world)
+    assert client.transport
+    world.network.delay("a", "b", 60.0)
+    client.transport.write(b"late")
+    world.run(1.0)
+    world.network.heal()
+    world.run(2.0)
+    assert server.data == b"late"
+
+
 def test_a_listener_accepts_until_it_is_closed_and_its_port_is_its_own(world: World) -> None:
     async def run() -> None:
         node = world.nodes["b"]
