@@ -174,7 +174,7 @@ class Cluster:
         deadline = time.monotonic() + timeout_s
         waiting = list(self.nodes)
         while waiting:
-            waiting = [node for node in waiting if not _is_ready(node.url)]
+            waiting = [node for node in waiting if not is_ready(node.url)]
             self._check(deadline)
         while True:
             status = cluster_status(self.urls[0])
@@ -231,7 +231,7 @@ def cluster_status(url: str) -> dict[str, Any] | None:
     return json.loads(answer[1]) if answer is not None and answer[0] == 200 else None
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
     answer = _get(url, "/readyz")
     return answer is not None and answer[0] == 200
 

@@ -65,6 +65,8 @@ class Node:
             if node != settings.node
         }
         topology = topology_digest(settings)
+        # Not this node's own number: the budget of a group must not depend on who leads it.
+        most_hosted = max(sum(m in nodes for nodes in placement) for m in members)
         options = PeerOptions(
             settings.node, settings.cluster, topology, addresses, secret, settings.max_frame
         )
@@ -83,8 +85,8 @@ class Node:
                 runtime,
                 self.peers,
                 self._journal(group),
-                self._raft_options(len(hosted)),
-                self._replica_options(len(hosted)),
+                self._raft_options(most_hosted),
+                self._replica_options(most_hosted),
                 self._on_group_change,
             )
             self.group_metrics[group] = self.replicas[group].metrics
@@ -132,10 +134,7 @@ class Node:
 
     async def start(self) -> None:
         """Listen for peers and take part. ``OSError`` when the address is taken."""
-        settings = self.settings
-        own = next(member for member in settings.members if member.id == settings.node)
-        host, port = split_address(settings.peer_bind or own.peer)
-        await self.peers.start(host, port)
+        await self.peers.start(*self.settings.peer_listen)
         self._on_timer()
 
     async def retire(self) -> None:
@@ -335,9 +334,10 @@ class Node:
 
 
 def topology_digest(settings: Settings) -> str:
-    """What all nodes must agree on, as a hash: they refuse each other when it differs."""
+    """What all nodes must agree on, as a hash: they refuse each other, and data directories, when it
+    differs. Addresses may change."""
     agreed = (
-        [(member.id, member.peer) for member in settings.members],
+        [member.id for member in settings.members],
         settings.groups,
         settings.replication,
         settings.virtual_nodes,
@@ -357,8 +357,7 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
-    own = next(member for member in settings.members if member.id == settings.node)
-    host, port = split_address(settings.http_bind or own.http)
+    host, port = settings.http_listen
     try:
         await node.start()
         await server.start(host, port)

@@ -8,7 +8,7 @@ import signal
 import aiohttp
 import pytest
 
-from raftcache.demo import Cluster, _is_ready
+from raftcache.demo import Cluster, is_ready
 from tests.cluster.conftest import NODES, Writer, kill, leads_most, missing
 
 WRITERS = 12
@@ -68,7 +68,7 @@ async def test_a_rolling_restart_shows_clients_no_error(
         assert await asyncio.to_thread(node.process.wait, 20) == 0
         cluster.restart(i)
         async with asyncio.timeout(20):
-            while not await asyncio.to_thread(_is_ready, node.url):
+            while not await asyncio.to_thread(is_ready, node.url):
                 await asyncio.sleep(0.02)
         await _more(writers, 100)
 
