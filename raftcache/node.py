@@ -334,8 +334,8 @@ class Node:
 
 
 def topology_digest(settings: Settings) -> str:
-    """What all nodes must agree on, as a hash: they refuse each other, and data directories, when it
-    differs. Addresses may change."""
+    """What all nodes must agree on, as a hash: they refuse each other, and data directories, when
+    it differs. Addresses may change."""
     agreed = (
         [member.id for member in settings.members],
         settings.groups,
