@@ -69,16 +69,25 @@ class Reply(web.StreamResponse):
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         self.close = self.close or not request.keep_alive
-        body = self.content
-        head = self._head(request.version)
-        if request.method == "HEAD":
+        self.write_to(transport, request.version, head_only=request.method == "HEAD")
+        if request.protocol.writing_paused:
+            await request.writer.drain()
+
+    def write_to(
+        self,
+        transport: asyncio.WriteTransport,
+        version: tuple[int, int] = _HTTP_1_1,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        """Hand the whole response to ``transport``."""
+        head, body = self._head(version), self.content
+        if head_only:
             transport.write(head)
         elif len(body) <= _JOINED_BODY_BYTES:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        if request.protocol.writing_paused:
-            await request.writer.drain()
 
     def _head(self, version: tuple[int, int]) -> bytes:
         code = self.code

@@ -68,6 +68,27 @@ def session_of(exchange: Exchange, limits: Limits) -> bytes | None:
     return text.encode()
 
 
+def found(result: Result) -> Reply:
+    """The answer to a read without conditions."""
+    if result.status is not Status.OK:
+        return of_result(result)
+    block = _VALUE_HEADERS % result.version
+    if result.ttl_ms >= 0:
+        block += b"Raftcache-TTL-Ms: %d\r\n" % result.ttl_ms
+    if result.flags:
+        block += b"Raftcache-Flags: %d\r\n" % result.flags
+    return Reply(200, block, result.value or b"")
+
+
+def stored(result: Result) -> Reply:
+    """The answer to a PUT."""
+    if result.status is Status.OK:
+        return Reply(200, etag(result.version))
+    if result.status is Status.CREATED:
+        return Reply(201, etag(result.version))
+    return of_result(result)
+
+
 class Keys:
     """The handlers. Each takes the exchange, the raw key and the raw query."""
 
@@ -86,21 +107,16 @@ class Keys:
             result = await service.read(key, deadline, consistency, max_staleness)
         else:
             result = await service.read(key, service.now() + limits.default_timeout_s)
-        if result.status is not Status.OK:
-            return of_result(result)
         headers = exchange.parsed.headers
-        if hdrs.IF_NONE_MATCH in headers or hdrs.IF_MATCH in headers:
+        if result.status is Status.OK and (
+            hdrs.IF_NONE_MATCH in headers or hdrs.IF_MATCH in headers
+        ):
             outcome = read_outcome(headers, result.version)
             if outcome == 304:
                 return Reply(304, b"Cache-Control: no-cache\r\n" + etag(result.version))
             if outcome == 412:
                 return _changed(result)
-        block = _VALUE_HEADERS % result.version
-        if result.ttl_ms >= 0:
-            block += b"Raftcache-TTL-Ms: %d\r\n" % result.ttl_ms
-        if result.flags:
-            block += b"Raftcache-Flags: %d\r\n" % result.flags
-        return Reply(200, block, result.value or b"")
+        return found(result)
 
     async def put(self, exchange: Exchange, raw_key: str, raw_query: str) -> Reply:
         limits = self._limits
@@ -114,12 +130,7 @@ class Keys:
         session = session_of(exchange, limits)
         value = await read_body(exchange, limits.max_value_bytes, Kind.VALUE_TOO_LARGE, timeout_s)
         operation = Set(key, value, ttl_ms, flags, condition, keep_ttl)
-        result = await self._write(operation, session, deadline)
-        if result.status is Status.OK:
-            return Reply(200, etag(result.version))
-        if result.status is Status.CREATED:
-            return Reply(201, etag(result.version))
-        return of_result(result)
+        return stored(await self._write(operation, session, deadline))
 
     async def delete(self, exchange: Exchange, raw_key: str, raw_query: str) -> Reply:
         key, _, condition, session, deadline = self._write_request(

@@ -12,12 +12,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, cast
 
-import structlog
 from aiohttp import web
 
 from raftcache.http.batch import Batches
-from raftcache.http.connection import Connection
+from raftcache.http.connection import Connection, bug
 from raftcache.http.exchange import Exchange, Reply
+from raftcache.http.fastlane import FastLane
 from raftcache.http.keys import Keys, method_not_allowed, split_action
 from raftcache.http.pages import Pages
 from raftcache.http.problems import Kind, ProblemError, problem_reply
@@ -42,8 +42,6 @@ CUT_OFF_S: Final = 0.01
 """How long ``close`` waits for handlers (aiohttp takes 0 for no limit)."""
 
 Handler = Callable[[Exchange, str], Awaitable[Reply]]
-
-_log: Any = structlog.get_logger("raftcache.http")
 
 
 class FrontEndMetrics(Protocol):
@@ -84,12 +82,15 @@ class HttpServer:
         """Listen; returns the real port when ``port`` is 0."""
         loop = asyncio.get_running_loop()
         manager = self._manager = web.Server(self._handle, request_factory=Exchange)
+        lane = FastLane(self._service, self._limits)
         # A key's bytes take up to three characters each; the rest is for the query.
         longest_line = 3 * self._limits.max_key_bytes + 8190
 
         def connection() -> Connection:
             return Connection(
                 manager,
+                lane,
+                self._finish,
                 loop=loop,
                 logger=logging.getLogger("raftcache.http.aiohttp"),
                 access_log=cast(Any, None),
@@ -113,7 +114,7 @@ class HttpServer:
         await self._wait_for_connections(min(IDLE_GRACE_S, timeout_s / 2))
         for connection in self._connections():
             if not connection.busy:
-                connection.close()
+                connection.force_close()
         await self._wait_for_connections(deadline - loop.time())
         await self.close()
 
@@ -163,15 +164,18 @@ class HttpServer:
         except ConnectionError:
             raise
         except Exception:
-            _log.exception("request failed", method=exchange.method, operation=operation)
-            reply = problem_reply(Kind.INTERNAL, "A bug; the log of this node has the details.")
+            reply = bug(operation)
         finally:
             connection.busy = False
+        self._finish(operation, started, reply)
+        return reply
+
+    def _finish(self, operation: str, started: float, reply: Reply) -> None:
+        """What every answer goes through on its way out."""
         if self._draining:
             reply.close = True
         if self._metrics is not None:
-            self._metrics.observe(operation, reply.code, service.now() - started)
-        return reply
+            self._metrics.observe(operation, reply.code, self._service.now() - started)
 
     def _key_route(
         self, method: str, path: str

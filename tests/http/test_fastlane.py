@@ -1,0 +1,206 @@
+"""The fast lane answers as the general handlers do, and takes what common clients send."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+from fake_service import FakeService
+from front_end import SMALL, Running
+from http_wire import Answer, request
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from raftcache.http.fastlane import FastLane
+from raftcache.machine import Machine
+from raftcache.ops import Result, Set, Status, Write
+
+COMMON = {
+    "curl": b"GET /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nUser-Agent: curl/7.88.1\r\n"
+    b"Accept: */*\r\n\r\n",
+    "wrk": b"PUT /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nContent-Length: 3\r\n\r\nabc",
+    "aiohttp": b"PUT /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nAccept: */*\r\n"
+    b"Accept-Encoding: gzip, deflate\r\nUser-Agent: Python/3.11 aiohttp/3.14\r\n"
+    b"Content-Length: 3\r\nContent-Type: application/octet-stream\r\n\r\nabc",
+    "requests": b"GET /v1/keys/user%3A1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n"
+    b"User-Agent: python-requests/2.32\r\nAccept-Encoding: gzip, deflate\r\nAccept: */*\r\n"
+    b"Connection: keep-alive\r\n\r\n",
+    "go": b"PUT /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\n"
+    b"User-Agent: Go-http-client/1.1\r\nContent-Length: 3\r\nAccept-Encoding: gzip\r\n\r\nabc",
+    "undici": b"PUT /v1/keys/user:1 HTTP/1.1\r\nhost: 127.0.0.1:8001\r\n"
+    b"connection: keep-alive\r\naccept: */*\r\naccept-language: *\r\nx-trace: 1\r\n"
+    b"user-agent: node\r\ncontent-length: 3\r\n\r\nabc",
+}
+
+UNUSUAL = [
+    b"GET /v1/keys/k HTTP/1.0\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\nHost: a\n\n",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost : a\r\n\r\n",
+    b"GET /v1/keys/k?timeout=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    b'GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: "1"\r\n\r\n',
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
+    b"HEAD /v1/keys/k HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nIdempotency-Key: a\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Encoding: br\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 4097\r\n\r\n" + b"x" * 4097,
+    b"GET /v1/keys/" + b"k" * 1025 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nX-Long: " + b"y" * 5000 + b"\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("client", COMMON)
+async def test_common_clients_are_in_the_lane(service: FakeService, client: str) -> None:
+    plain = FastLane(service, SMALL).start(COMMON[client] + b"GET")
+    assert plain is not None
+    assert plain.end == len(COMMON[client])
+    if plain.operation == "put":
+        assert service.writes[0][0] == Set(b"user:1", b"abc")
+    else:
+        assert service.reads[0][0] == b"user:1"
+
+
+@pytest.mark.parametrize("data", UNUSUAL)
+async def test_anything_unusual_is_not(service: FakeService, data: bytes) -> None:
+    assert FastLane(service, SMALL).start(data) is None
+    assert not service.reads
+    assert not service.writes
+
+
+async def answered(http: Running, data: bytes, *, in_lane: bool) -> Answer:
+    """The answer to ``data``; outside the lane, it comes behind a request that leaves it."""
+    wire = await http.connect()
+    if not in_lane:
+        wire.send(request("GET", "/healthz", None, {}))
+        await wire.answer()
+    wire.send(data)
+    try:
+        return await wire.answer()
+    finally:
+        wire.close()
+
+
+async def on_a_fresh_cache(http: Running, data: bytes, *, in_lane: bool) -> Answer:
+    http.service.machine = Machine()
+    http.service.apply(Set(b"k", b"stored", 60_000, 7))
+    return await answered(http, data, in_lane=in_lane)
+
+
+HEADERS = st.sampled_from(
+    [
+        "Accept: */*",
+        "X-Any: thing",
+        "Connection: keep-alive",
+        "Content-Type: text/plain",
+        "connection: close",
+        "If-Match: *",
+        'If-None-Match: "1"',
+        "Content-Length: 0",
+        "Content-Encoding: gzip",
+        "Origin:",
+        "X-Odd: \x7f",
+        "no header",
+    ]
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    method=st.sampled_from(["GET", "PUT"]),
+    key=st.sampled_from(["k", "a/b", "%6b", "%zz", "", "k?ttl=5s", "a b", "é"]) | st.text("k/%61?"),
+    before=st.lists(HEADERS, max_size=3),
+    after=st.lists(HEADERS, max_size=2),
+    body=st.binary(max_size=20),
+)
+async def test_the_lane_and_the_general_handlers_answer_alike(
+    http: Running, method: str, key: str, before: list[str], after: list[str], body: bytes
+) -> None:
+    length = [f"Content-Length: {len(body)}"] if method == "PUT" else []
+    lines = [f"{method} /v1/keys/{key} HTTP/1.1", "Host: a", *before, *length, *after, "", ""]
+    data = "\r\n".join(lines).encode() + (body if method == "PUT" else b"")
+    one = await on_a_fresh_cache(http, data, in_lane=True)
+    left = http.service.stored(b"k")
+    other = await on_a_fresh_cache(http, data, in_lane=False)
+    assert (one.code, one.body) == (other.code, other.body)
+    assert {**one.headers, "date": ""} == {**other.headers, "date": ""}
+    assert http.service.stored(b"k") == left
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.CREATED])
+async def test_they_tell_every_outcome_alike(http: Running, status: Status) -> None:
+    http.service.fail_with = status
+    for client in ("curl", "wrk"):
+        one = await answered(http, COMMON[client], in_lane=True)
+        other = await answered(http, COMMON[client], in_lane=False)
+        assert (one.code, one.body) == (other.code, other.body)
+
+
+async def test_what_is_sent_ahead_waits_its_turn_and_order_is_kept(http: Running) -> None:
+    http.service.hold()
+    wire = await http.connect()
+    wire.send(request("PUT", "/v1/keys/a", b"1", {}))
+    await http.until(lambda: len(http.service.writes) == 1)
+    wire.send(request("GET", "/v1/keys/a", None, {}) + request("DELETE", "/v1/keys/a", None, {}))
+    wire.send(request("GET", "/v1/keys/a", None, {}))
+    http.service.release()
+    assert [(await wire.answer()).code for _ in range(4)] == [201, 200, 204, 404]
+    wire.close()
+
+
+async def test_a_flood_sent_ahead_is_read_no_further_than_the_backlog(http: Running) -> None:
+    http.service.hold()
+    wire = await http.connect()
+    wire.send(request("PUT", "/v1/keys/a", b"1", {}))
+    await http.until(lambda: len(http.service.writes) == 1)
+    count = 5_000
+    wire.send(request("PUT", "/v1/keys/a", b"v" * 1000, {}) * count)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(http.service.writes) == 1
+    http.service.release()
+    assert [(await wire.answer()).code for _ in range(count + 1)] == [201] + [200] * count
+    wire.close()
+
+
+async def test_a_client_that_does_not_read_is_not_answered_without_end(http: Running) -> None:
+    http.service.apply(Set(b"big", b"v" * 1_000_000))
+    wire = await http.connect()
+    count = 200
+    wire.send(request("GET", "/v1/keys/big", None, {}) * count)
+    await http.until(lambda: len(http.service.reads) > 0)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert len(http.service.reads) < count
+    for _ in range(count):
+        assert len((await wire.answer()).body) == 1_000_000
+    wire.close()
+
+
+async def test_a_bug_in_the_service_is_a_500_in_the_lane_too(
+    http: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(op: Write, deadline: float) -> asyncio.Future[Result]:
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        future.set_exception(RuntimeError("injected"))
+        return future
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(http.service, "write", broken)
+        answer = await http.send("PUT", "/v1/keys/k", b"1")
+    assert (answer.code, answer.problem) == (500, "internal")
+    assert [entry["event"] for entry in logs] == ["request failed"]
