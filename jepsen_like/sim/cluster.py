@@ -62,8 +62,6 @@ class SimNode(Node):
         self._retention_bytes = retention_bytes
         self._changed = on_group_change
         super().__init__(settings, runtime)
-        self.router._outstanding = _Ordered()  # type: ignore[assignment]
-        self.peers._all = _Ordered()  # type: ignore[assignment]
 
     def _journal(self, group: int) -> Journal:
         journal = self.journals[group] = super()._journal(group)
@@ -84,18 +82,6 @@ class SimNode(Node):
     def _on_group_change(self, group: int) -> None:
         self._changed(self, group)
         super()._on_group_change(group)
-
-
-class _Ordered(dict[Any, None]):
-    """A set that is iterated in order of insertion. Two sets of objects in the nodes are iterated
-    (tickets at their deadline, connections at theirs); the order of plain sets depends on memory
-    addresses, so that a seed would not replay."""
-
-    def add(self, item: Any) -> None:
-        self[item] = None
-
-    def discard(self, item: Any) -> None:
-        self.pop(item, None)
 
 
 class Cluster:

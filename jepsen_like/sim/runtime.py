@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import traceback
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,10 @@ class SimRuntime:
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that nobody waits for must not raise."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            raise RuntimeError(f"task {task.get_name()} failed") from error
+            story = "".join(traceback.format_exception(error))
+            self._scheduler.violation(
+                "a callback raised", f"{self.process.name}: task {task.get_name()}: {story}"
+            )
 
     def in_thread(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """The effect takes place when the call ends; a crash before that means that it took place,

@@ -1,0 +1,91 @@
+"""Whole clusters: they replay, they survive a few seeds, and broken ones are convicted.
+
+Thousands of seeds are for ``python -m jepsen_like sim``; here it is shown that the simulator tells
+right from wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jepsen_like.sim.disk import SimDisk
+from jepsen_like.sim.faults import FAMILIES, Injector, schedule
+from jepsen_like.sim.run import Options, Outcome, run
+from jepsen_like.sim.scheduler import Scheduler
+from raftcache.raft.group import RaftGroup
+
+
+def trace(seed: int, options: Options) -> str:
+    lines: list[str] = []
+    run(seed, options, trace=lines.append)
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_the_same_seed_gives_the_same_trace_to_the_byte(durable: bool) -> None:
+    options = Options(seconds=2.5, durable=durable)
+    first = trace(3, options)
+    assert "leads group" in first and "client" in first and "fault" in first
+    assert first == trace(3, options)
+    assert first != trace(4, options)
+
+
+def test_a_quiet_cluster_loses_nothing_and_answers_everything() -> None:
+    outcome = run(1, Options(seconds=3.0, families=()))
+    assert outcome.violations == []
+    assert outcome.succeeded == outcome.operations > 300
+    assert outcome.elections == 2
+
+
+def test_schedules_name_every_family_and_fit_the_time() -> None:
+    seen = set()
+    for seed in range(50):
+        faults = schedule(Scheduler(seed).generator("faults"), 20.0, FAMILIES)
+        assert all(f.start >= 1.0 and f.start + f.seconds <= 20.0 for f in faults)
+        seen.update(fault.family for fault in faults)
+    assert seen == set(FAMILIES)
+    assert all(hasattr(Injector, "_" + family.replace("-", "_")) for family in FAMILIES)
+
+
+# -- controls: what is broken must be convicted ---------------------------------------------------
+
+
+def convicted(kind: str, seeds: range, options: Options) -> Outcome | None:
+    for seed in seeds:
+        outcome = run(seed, options)
+        if any(violation.kind == kind for violation in outcome.violations):
+            return outcome
+    return None
+
+
+def test_reads_without_asking_a_majority_are_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cut-off leader that answers from its own state serves stale reads."""
+
+    def confirm(self: RaftGroup, confirmed: Callable[[bool], None], **_: Any) -> None:
+        confirmed(self.engine.is_leader)
+
+    monkeypatch.setattr(RaftGroup, "confirm_read", confirm)
+    options = Options(seconds=8.0, families=("partition",))
+    assert convicted("not linearizable", range(10), options) is not None
+
+
+def test_a_disk_that_only_says_that_it_has_synced_is_convicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Acknowledged writes are lost when enough machines lose power."""
+    monkeypatch.setattr(SimDisk, "sync", lambda self, file: None)
+    options = Options(seconds=8.0, families=("crash",))
+    assert convicted("not linearizable", range(10), options) is not None
+
+
+def test_an_exception_in_a_node_is_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_timer(self: RaftGroup) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(RaftGroup, "on_timer", on_timer)
+    outcome = convicted("a callback raised", range(1), Options(seconds=1.0, families=()))
+    assert outcome is not None
+    assert "ZeroDivisionError" in outcome.violations[0].line
