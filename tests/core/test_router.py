@@ -1,0 +1,171 @@
+"""From any node to the leader and back, also while leaders come and go."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftcache.limits import Limits
+from raftcache.ops import Condition, Delete, Get, Incr, Match, Once, Set, Status
+from tests.core.conftest import Stage
+
+
+def test_every_node_answers_for_every_key(stage: Stage) -> None:
+    for group in (0, 1):
+        key = stage.key_of(group)
+        for i, via in enumerate(stage.cluster.names):
+            assert stage.set(key, b"%d" % i, via).status in (Status.OK, Status.CREATED)
+            for reader in stage.cluster.names:
+                assert stage.read(key, reader).value == b"%d" % i
+
+
+def test_a_batch_over_several_groups_answers_in_the_order_of_its_operations(stage: Stage) -> None:
+    first, second = stage.key_of(0), stage.key_of(1)
+    results = stage.batch(
+        [Set(first, b"1"), Set(second, b"2"), Get(first), Get(second), Delete(first), Get(first)]
+    )
+    assert [r.status for r in results] == [
+        Status.CREATED,
+        Status.CREATED,
+        Status.OK,
+        Status.OK,
+        Status.OK,
+        Status.NOT_FOUND,
+    ]
+    assert (results[2].value, results[3].value) == (b"1", b"2")
+
+
+def test_an_atomic_batch_is_all_or_nothing_in_each_group(stage: Stage) -> None:
+    good, bad = stage.key_of(0), stage.key_of(1)
+    results = stage.batch(
+        [
+            Set(good, b"1"),
+            Set(bad, b"2"),
+            Set(bad, b"3", condition=Condition(Match.ABSENT)),
+            Incr(good, 5),
+        ],
+        atomic=True,
+    )
+    assert [r.status for r in results] == [
+        Status.CREATED,
+        Status.ABORTED,
+        Status.PRECONDITION_FAILED,
+        Status.OK,
+    ]
+    assert stage.read(good).value == b"6"
+    assert stage.read(bad).status is Status.NOT_FOUND
+
+
+def test_an_atomic_batch_with_an_idempotency_key_is_applied_once(stage: Stage) -> None:
+    key = stage.key_of(0)
+    ops = [Once(b"session#0", 0, Incr(key)), Once(b"session#1", 0, Incr(key))]
+    first = stage.batch(ops, "n1", atomic=True)
+    again = stage.batch(ops, "n2", atomic=True)
+    assert [r.number for r in first] == [r.number for r in again] == [1, 2]
+    assert stage.read(key).value == b"2"
+
+
+def test_without_a_majority_a_write_that_no_leader_took_is_surely_not_applied(
+    stage: Stage,
+) -> None:
+    key = stage.key_of(0)
+    follower = stage.followers(0)[0]
+    for name in stage.cluster.names:
+        if name != follower:
+            stage.cluster.crash(name, power=False)
+    stage.wait(3.0)  # the follower notices
+    assert stage.write(Set(key, b"x"), follower, 1.0).status is Status.UNAVAILABLE
+    assert stage.read(key, follower).status is Status.UNAVAILABLE
+
+
+def test_a_write_taken_by_a_leader_that_cannot_commit_ends_as_unknown(stage: Stage) -> None:
+    key, leader = stage.key_of(0), stage.leader(0)
+    stage.isolate(leader)
+    assert stage.write(Set(key, b"x"), leader, 0.3).status is Status.UNKNOWN
+
+
+def test_writes_go_on_through_the_others_when_the_leader_dies(stage: Stage) -> None:
+    key, leader = stage.key_of(0), stage.leader(0)
+    stage.set(key, b"before")
+    survivor = stage.followers(0)[0]
+    stage.cluster.crash(leader, power=True)
+    assert stage.read(key, survivor).value == b"before"
+    assert stage.set(key, b"after", survivor).status is Status.OK
+
+
+def test_a_retried_increment_with_an_idempotency_key_counts_once(stage: Stage) -> None:
+    """The leader dies with the answer: the router repeats what may have been applied, because the
+    session makes that harmless."""
+    key, leader = stage.key_of(0), stage.leader(0)
+    via = stage.followers(0)[0]
+    node = stage.node(via)
+    pending = [node.write(Once(b"s%d" % i, 0, Incr(key)), node.now() + 5.0) for i in range(20)]
+    # Late enough for the leader to have taken them, too early for all answers to be back.
+    stage.wait(0.002)
+    stage.cluster.crash(leader, power=False)
+    results = [stage.result(future) for future in pending]
+    assert {r.status for r in results} <= {Status.OK, Status.CREATED}
+    assert stage.read(key, via).value == b"20"
+
+
+def test_without_an_idempotency_key_what_may_have_been_applied_is_not_repeated(
+    stage: Stage,
+) -> None:
+    key, leader = stage.key_of(0), stage.leader(0)
+    via = stage.followers(0)[0]
+    node = stage.node(via)
+    pending = [node.write(Incr(key), node.now() + 5.0) for _ in range(20)]
+    stage.wait(0.002)
+    stage.cluster.crash(leader, power=False)
+    results = [stage.result(future) for future in pending]
+    done = sum(r.status in (Status.OK, Status.CREATED) for r in results)
+    unknown = sum(r.status is Status.UNKNOWN for r in results)
+    assert done + unknown == 20
+    found = stage.read(key, via)
+    assert done <= int(found.value or b"0") <= done + unknown
+
+
+def test_leadership_moves_on_request_and_clients_see_only_success(stage: Stage) -> None:
+    key, leader = stage.key_of(0), stage.leader(0)
+    target = stage.followers(0)[1]
+    node = stage.node(stage.followers(0)[0])
+    pending = []
+    for _ in range(50):
+        pending.append(node.write(Incr(key), node.now() + 5.0))
+        stage.wait(0.0005)
+        if len(pending) == 20:
+            moved = stage.node("n1").transfer(0, target, stage.node("n1").now() + 5.0)
+    assert stage.result(moved).status is Status.OK
+    assert stage.leader(0) == target != leader
+    assert {stage.result(f).status for f in pending} <= {Status.OK, Status.CREATED}
+    assert stage.read(key).value == b"50"
+
+
+@pytest.mark.parametrize(("group", "target"), [(7, None), (0, "nobody"), (-1, None)])
+def test_a_transfer_of_what_does_not_exist_is_refused(
+    stage: Stage, group: int, target: str | None
+) -> None:
+    node = stage.node()
+    future = node.transfer(group, target, node.now() + 1.0)
+    assert stage.result(future).status is Status.NOT_FOUND
+
+
+def test_more_than_the_limit_in_flight_is_refused_and_nothing_else_suffers(stage: Stage) -> None:
+    node = stage.node()
+    node.router._limits = Limits(max_queued_operations=10)
+    pending = [node.write(Set(b"k%d" % i, b"v"), node.now() + 5.0) for i in range(15)]
+    statuses = [stage.result(future).status for future in pending]
+    assert statuses == [Status.CREATED] * 10 + [Status.UNAVAILABLE] * 5
+    assert stage.set(b"later", b"v").status is Status.CREATED
+
+
+def test_one_request_larger_than_the_limit_still_goes_when_it_is_alone(stage: Stage) -> None:
+    node = stage.node()
+    node.router._limits = Limits(max_queued_bytes=10)
+    assert stage.set(b"large", b"v" * 100).status is Status.CREATED
+
+
+def test_a_stopped_router_leaves_no_future_open(stage: Stage) -> None:
+    node = stage.node()
+    pending = [node.write(Set(b"k%d" % i, b"v"), node.now() + 5.0) for i in range(5)]
+    node.router.close()
+    assert all(future.done() for future in pending)
