@@ -116,9 +116,7 @@ class Reads:
             if self._waiting or self._rounds or self._applying:
                 self._fail_all()
             return
-        while self._applying and self._applying[0][0] <= self._applied():
-            for confirmed in self._applying.popleft()[1]:
-                confirmed(True)
+        self._finish_applied()
         term = self._engine.term
         while self._rounds and self._rounds[0].term != term:
             self._refuse(self._rounds.popleft().waiting)
@@ -127,6 +125,13 @@ class Reads:
         if not self._own_term_committed():
             return
         self._start(term)
+        # A leader that has nobody to ask is confirmed already.
+        self._finish_applied()
+
+    def _finish_applied(self) -> None:
+        while self._applying and self._applying[0][0] <= self._applied():
+            for confirmed in self._applying.popleft()[1]:
+                confirmed(True)
 
     def _start(self, term: int) -> None:
         self._number += 1
