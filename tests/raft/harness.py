@@ -211,6 +211,7 @@ class Cluster:
         self.sent: list[tuple[str, str, wire.Message]] = []
         """Everything ever sent, in order."""
         self._joined: set[frozenset[str]] = set()
+        self._hung_up: set[tuple[str, str]] = set()
         self.members: dict[str, Member] = {}
         if start:
             for name in names:
@@ -251,7 +252,8 @@ class Cluster:
     # -- connections
 
     def joined(self, name: str, other: str) -> bool:
-        return frozenset((name, other)) in self._joined
+        """Whether ``name`` takes its connection to ``other`` for up."""
+        return frozenset((name, other)) in self._joined and (name, other) not in self._hung_up
 
     def join(self, name: str, other: str) -> None:
         """A new connection; a present one ends first."""
@@ -266,6 +268,7 @@ class Cluster:
     def cut(self, name: str, other: str) -> None:
         """End the connection; both ends hear of it, and what was under way is lost."""
         pair = frozenset((name, other))
+        self._hung_up -= {(name, other), (other, name)}
         if pair in self._joined:
             self._joined.remove(pair)
             self.queues[name, other].clear()
@@ -274,6 +277,14 @@ class Cluster:
                 if one in self.members:
                     self.members[one].group.on_down(two)
             self.turn()
+
+    def hang_up(self, name: str, other: str) -> None:
+        """``name`` sees its connection to ``other`` end; ``other`` does not notice."""
+        self._hung_up.add((name, other))
+        self.queues[name, other].clear()
+        self.queues[other, name].clear()
+        self.members[name].group.on_down(other)
+        self.turn()
 
     def isolate(self, name: str) -> None:
         """``name`` can neither send nor receive, and no connection is seen to end."""
@@ -299,6 +310,8 @@ class Cluster:
     def post(self, source: str, target: str, message: wire.Message) -> bool:
         if not self.joined(source, target) or target not in self.members:
             return False
+        if (target, source) in self._hung_up:
+            return True
         # Over the wire and back, so that no object is shared.
         self.sent.append((source, target, message))
         self.queues[source, target].extend(

@@ -1,0 +1,369 @@
+"""Reads without log entries never see an older state than a read before them did.
+
+ReadIndex and leases: Raft dissertation, section 6.4. PySyncObj has neither; a deposed leader of its
+own serves its state for as long as its fallback timeout (S6).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from raftcache.raft import wire
+from raftcache.raft.group import Outcome
+from raftcache.raft.options import RaftOptions
+from raftcache.raft.reads import Reads
+
+from .harness import Cluster, Member
+
+LEASE = RaftOptions(lease_s=0.2, max_clock_drift=0.05)
+
+
+def depose(c: Cluster) -> tuple[Member, Member]:
+    """a leads and has applied ``old``; it is cut off, and another leader commits ``new``."""
+    assert c.elect().name == "a"
+    c.write("a", b"old")
+    c.converge()
+    c.isolate("a")
+    term = c["a"].term
+    c.until(lambda: c.leader is not None and c.leader.term > term and c.leader.group.leader_ready)
+    leader = c.leader
+    assert leader is not None
+    c.write(leader.name, b"new")
+    return c["a"], leader
+
+
+def skip_the_round(self: Reads, confirmed: object) -> None:
+    """As PySyncObj has it: whoever thinks that it leads, answers."""
+    assert callable(confirmed)
+    confirmed(True)
+
+
+def test_a_read_sees_what_was_acknowledged_before_it() -> None:
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    read = leader.read()
+    c.until(lambda: read.confirmed is not None)
+    assert read.confirmed and read.seen == [b"x"]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_deposed_leader_that_is_cut_off_answers_no_read(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S6b. It still thinks that it leads; only a majority can tell it otherwise."""
+    if not guarded:
+        monkeypatch.setattr(Reads, "confirm", skip_the_round)
+    options = RaftOptions(election_timeout_s=0.4)
+    c = Cluster(options=options)
+    assert c.elect().name == "a"
+    c.write("a", b"old")
+    c.converge()
+    # b and c see their connections to a close; a notices nothing.
+    for follower in "bc":
+        c.hang_up(follower, "a")
+    c.until(lambda: any(c[name].group.leader_ready for name in "bc"), limit_s=0.5)
+    leader = c["b"] if c["b"].leads else c["c"]
+    c.write(leader.name, b"new")
+    assert c["a"].leads, "it does not know yet"
+    read = c["a"].read()
+    c.flow(0.05)
+    stale = read.confirmed is True and b"new" not in read.seen
+    assert stale is not guarded
+    if guarded:
+        c.until(lambda: read.confirmed is False)
+
+
+def test_a_deposed_leader_learns_of_it_from_the_first_answer() -> None:
+    """S6b: PySyncObj ignores messages of an earlier term in silence. Here every one of them is
+    answered with the term."""
+    c = Cluster()
+    assert c.elect().name == "a"
+    for follower in "bc":
+        c.hang_up(follower, "a")
+    c.until(lambda: any(c[name].leads for name in "bc"), limit_s=0.3)
+    assert c["a"].leads
+    follower = "c" if c["b"].leads else "b"
+    c.join("a", follower)
+    read = c["a"].read()
+    took = c.until(lambda: not c["a"].leads)
+    assert took < 0.01
+    c.until(lambda: read.confirmed is False)
+
+
+def test_no_round_starts_before_an_entry_of_the_leaders_own_term_is_committed() -> None:
+    """Dissertation 6.4, step 1: until then the commit index may lag behind what earlier leaders
+    have acknowledged. Here b is elected while c's acknowledgements do not reach it."""
+    c = Cluster()
+    assert c.elect().name == "a"
+    # x is committed and acknowledged by a; b has it, but not the news that it is committed.
+    c.held = {("a", "c"), ("c", "a")}
+    (proposal,) = c["a"].propose(b"x")
+    c.deliver("a", "b")
+    c.deliver("b", "a")
+    assert proposal.outcome is Outcome.APPLIED
+    assert b"x" not in c["b"].state
+    c.crash("a")
+    c.held = set()
+    c.until(lambda: c["b"].leads)
+    assert not c["b"].group.leader_ready
+    c.held = {("c", "b")}
+    read = c["b"].read()
+    c.flow(0.1)
+    assert read.confirmed is None
+    assert not c.count_sent("b", "c", wire.Probe)
+    c.held = set()
+    c.until(lambda: read.confirmed is not None)
+    assert read.confirmed and read.seen == [b"x"]
+
+
+def test_a_read_waits_until_its_index_is_applied_after_the_round() -> None:
+    """Reads that begin while a write is on its way see it or not; those after its acknowledgement
+    see it."""
+    c = Cluster()
+    leader = c.elect()
+    reads, proposals = [], []
+    for i in range(20):
+        proposals += leader.propose(b"%d" % i)
+        reads.append((i, leader.read()))
+        c.hop()
+    c.until(lambda: all(read.confirmed for _, read in reads))
+    for i, read in reads:
+        done_before = [p.payload for p in proposals[: max(0, i - 3)]]
+        assert read.seen[: len(done_before)] == done_before
+
+
+def test_reads_that_wait_share_a_round() -> None:
+    c = Cluster()
+    leader = c.elect()
+    rounds = leader.group.reads.rounds
+    c.sent.clear()
+    first = leader.read()
+    second = leader.read()
+    rest = [leader.read() for _ in range(100)]
+    c.until(lambda: all(read.confirmed for read in [first, second, *rest]))
+    assert leader.group.reads.rounds == rounds + 3, "two on their way at once, one for all others"
+    assert c.count_sent(leader.name, "b", wire.Probe) == 3
+
+
+def test_a_read_does_not_share_a_round_that_began_before_it() -> None:
+    """The answer to an earlier question says nothing about now."""
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.held = {("b", "a"), ("c", "a")}
+    early = c["a"].read()
+    c.flow(0.01)
+    answers = c.pending("b", "a", wire.ProbeReply)
+    assert len(answers) == 1
+    c["a"].read()
+    late = c["a"].read()
+    c["a"].group.on_message("b", answers[0])
+    c.turn()
+    assert early.confirmed is True
+    assert late.confirmed is None
+
+
+def test_a_question_lost_with_its_connection_is_asked_again() -> None:
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.held = {("a", "b"), ("a", "c")}
+    read = c["a"].read()
+    assert c.pending("a", "b", wire.Probe)
+    c.held = {("a", "c")}
+    c.join("a", "b")
+    c.until(lambda: read.confirmed is True, limit_s=0.05)
+
+
+def test_a_follower_refuses_reads_at_once() -> None:
+    c = Cluster()
+    c.elect()
+    assert c["b"].read().confirmed is False
+    assert c["b"].read(lease=True).confirmed is False
+
+
+def test_a_leader_of_one_confirms_its_reads_at_once() -> None:
+    """Nobody else is to be asked."""
+    c = Cluster("a")
+    c.until(lambda: c["a"].leads and c["a"].group.leader_ready)
+    c.write("a", b"x")
+    read = c["a"].read()
+    took = c.until(lambda: read.confirmed is not None)
+    assert read.confirmed and read.seen == [b"x"]
+    assert took <= 0.002
+
+
+# -- leases
+
+
+def take_lease(c: Cluster, leader: Member) -> None:
+    read = leader.read(lease=True)
+    c.until(lambda: read.confirmed is not None)
+    assert read.confirmed and leader.group.reads.lease_valid()
+
+
+def test_lease_reads_need_no_message_while_the_lease_holds() -> None:
+    c = Cluster(options=LEASE)
+    leader = c.elect()
+    take_lease(c, leader)
+    c.sent.clear()
+    assert leader.read(lease=True).confirmed is True
+    assert not [m for _, _, m in c.sent if isinstance(m, wire.Probe)]
+
+
+def test_no_lease_is_asked_for_by_plain_reads() -> None:
+    """A lease delays the next election; only those pay for it who use it."""
+    c = Cluster(options=LEASE)
+    leader = c.elect()
+    read = leader.read()
+    c.until(lambda: read.confirmed is True)
+    assert not leader.group.reads.lease_valid()
+
+
+def test_a_lease_is_shorter_than_the_promise_by_the_clock_drift() -> None:
+    """It counts from when the question was asked, by the leader's clock, shortened by how much
+    faster another's may run."""
+    c = Cluster(options=LEASE)
+    assert c.elect().name == "a"
+    c.held = {("b", "a"), ("c", "a")}
+    asked = c.now
+    c["a"].read(lease=True)
+    c.flow(0.05)
+    c.held = set()
+    c.until(lambda: c["a"].group.reads.lease_valid())
+    c.isolate("a")
+    c.pass_time(asked + 0.2 * 0.95 - 0.001 - c.now)
+    assert c["a"].read(lease=True).confirmed is True
+    c.pass_time(0.002)
+    assert c["a"].leads
+    assert c["a"].read(lease=True).confirmed is None
+
+
+def test_nobody_votes_while_the_lease_holds() -> None:
+    """Even when the connection to the leader is seen to close."""
+    c = Cluster(options=LEASE)
+    assert c.elect().name == "a"
+    take_lease(c, c["a"])
+    began = c.now
+    for follower in "bc":
+        c.hang_up(follower, "a")
+    while c["a"].group.reads.lease_valid():
+        assert not c["b"].leads and not c["c"].leads
+        c.hop()
+    c.until(lambda: any(c[name].leads for name in "bc"))
+    assert c.now - began >= 0.19
+
+
+def test_a_vote_asked_for_during_a_promise_is_not_given() -> None:
+    """Pre-vote is a courtesy; the promise must hold against a candidate that does not ask."""
+    c = Cluster(options=LEASE)
+    assert c.elect().name == "a"
+    take_lease(c, c["a"])
+    c["b"].group.engine.campaign()
+    c.turn()
+    c.deliver("b", "c")
+    assert not c.count_sent("c", "b", wire.Vote)
+
+
+def test_a_restarted_node_keeps_the_promise_that_it_has_forgotten() -> None:
+    """Promises are not on disk: whoever starts behaves as if it had just made one."""
+    c = Cluster(durable=True, options=LEASE)
+    assert c.elect().name == "a"
+    take_lease(c, c["a"])
+    c.isolate("a")
+    began = c.now
+    for name in "bc":
+        c.members[name].runtime.process.crash(True)
+        del c.members[name]
+    for name in "bc":
+        c.start(name)
+    c.isolate("a")
+    c.until(lambda: any(c[name].leads for name in "bc"))
+    assert c.now - began >= 0.19
+
+
+def test_no_lease_after_a_transfer_began() -> None:
+    """The next leader may be elected at any moment, without asking who has promised what."""
+    c = Cluster(options=LEASE)
+    assert c.elect().name == "a"
+    take_lease(c, c["a"])
+    c["a"].group.transfer("b")
+    c.turn()
+    assert not c["a"].group.reads.lease_valid()
+    read = c["a"].read(lease=True)
+    assert read.confirmed is not True
+    c.until(lambda: c["b"].leads)
+    c.until(lambda: read.confirmed is not None)
+
+
+def test_a_failed_transfer_leaves_no_lease_in_this_term() -> None:
+    """The order to campaign may still be on its way."""
+    c = Cluster(options=LEASE)
+    assert c.elect().name == "a"
+    c.held = {("a", "b")}
+    c["a"].group.transfer("b")
+    c.flow(1.0)
+    assert c["a"].leads and c["a"].group.accepts, "the transfer was given up"
+    read = c["a"].read(lease=True)
+    c.until(lambda: read.confirmed is True)
+    assert not c["a"].group.reads.lease_valid()
+
+
+# -- bounded staleness
+
+
+def test_a_follower_reads_a_state_no_older_than_asked_for() -> None:
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    read = c["b"].read_fresh(0.1)
+    c.until(lambda: read.confirmed is not None)
+    assert read.confirmed and read.seen == [b"x"]
+
+
+def test_within_the_bound_no_message_is_needed() -> None:
+    c = Cluster()
+    c.elect()
+    read = c["b"].read_fresh(0.5)
+    c.until(lambda: read.confirmed is True)
+    c.flow(0.3)
+    c.sent.clear()
+    assert c["b"].read_fresh(0.5).confirmed is True
+    assert not c.count_sent("b", "a", wire.ReadIndex)
+    late = c["b"].read_fresh(0.1)
+    assert late.confirmed is None
+    c.until(lambda: late.confirmed is True)
+
+
+def test_a_cut_off_follower_serves_no_staler_state() -> None:
+    c = Cluster()
+    assert c.elect().name == "a"
+    read = c["b"].read_fresh(0.5)
+    c.until(lambda: read.confirmed is True)
+    c.isolate("b")
+    c.write("a", b"new")
+    assert c["b"].read_fresh(0.5).confirmed is True, "not older than half a second, by its clock"
+    c.flow(0.6)
+    late = c["b"].read_fresh(0.5)
+    c.flow(0.5)
+    assert late.confirmed is None
+    c.hang_up("b", "a")
+    assert late.confirmed is False
+
+
+def test_a_deposed_leader_makes_no_follower_fresh() -> None:
+    """The follower's question goes through the leader's own barrier."""
+    c = Cluster("abcde")
+    assert c.elect().name == "a"
+    # e hears only a; b, c and d elect another leader.
+    for other in "bcd":
+        for pair in ((other, "a"), ("a", other), (other, "e"), ("e", other)):
+            c.held.add(pair)
+    for follower in "bcd":
+        c.hang_up(follower, "a")
+    c.until(lambda: any(c[name].group.leader_ready for name in "bcd"), limit_s=0.5)
+    leader = next(c[name] for name in "bcd" if c[name].leads)
+    c.write(leader.name, b"new")
+    assert c["a"].leads
+    read = c["e"].read_fresh(0.01)
+    c.flow(0.1)
+    assert read.confirmed is not True
