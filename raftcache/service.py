@@ -102,7 +102,8 @@ class Service(Protocol):
         self, ops: Sequence[Get | Write], deadline: float, *, atomic: bool = False
     ) -> asyncio.Future[list[Result]]:
         """Several operations, results in order. They are applied in order per group; ``atomic``
-        makes the part of each group all-or-nothing (a group's part that fails reports ``ABORTED``
+        makes the part of each group all-or-nothing, and exactly once as a whole when its first
+        write is a ``Once`` (a group's part that fails reports ``ABORTED``
         for the others)."""
         ...
 

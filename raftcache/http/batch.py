@@ -85,11 +85,6 @@ class Batches:
             )
         ops = convert(operations, limits)
         if session is not None:
-            if atomic:
-                raise bad_request(
-                    "Idempotency-Key does not go with atomic: true; guard the retry with"
-                    " if_version or if_absent."
-                )
             ops = once(ops, session)
         results = await service.batch(ops, deadline, atomic=atomic) if ops else []
         return Reply(200, _JSON, _encode(BatchResponse(_render(operations, results, binary))))

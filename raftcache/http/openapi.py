@@ -350,8 +350,7 @@ def _batch(limits: Limits) -> Json:
     operation["description"] = (
         "A malformed operation refuses the whole request and nothing is done. Otherwise each"
         " operation ends on its own, with the status that a request of its own would have had;"
-        " with `atomic`, those of one Raft group are applied all or not at all. An"
-        " Idempotency-Key does not go with `atomic`."
+        " with `atomic`, those of one Raft group are applied all or not at all."
     )
     reference = {"$ref": "#/components/schemas/BatchRequest"}
     operation["requestBody"] = {

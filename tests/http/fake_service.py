@@ -6,7 +6,20 @@ import asyncio
 from collections.abc import Sequence
 
 from raftcache.machine import Machine
-from raftcache.ops import Atomic, Batch, Delete, Expire, Get, Incr, Op, Result, Set, Status, Write
+from raftcache.ops import (
+    Atomic,
+    Batch,
+    Delete,
+    Expire,
+    Get,
+    Incr,
+    Once,
+    Op,
+    Result,
+    Set,
+    Status,
+    Write,
+)
 from raftcache.service import ClusterStatus, Consistency, GroupStatus, MemberStatus
 
 NOW_MS = 1_000_000
@@ -78,8 +91,13 @@ class FakeService:
         self.batches.append((list(ops), atomic))
         future: asyncio.Future[list[Result]] = self._loop.create_future()
         if atomic and self.fail_with is None:
-            simple = tuple(op for op in ops if isinstance(op, Get | Set | Delete | Incr | Expire))
-            future.set_result(list(self.apply(Atomic(simple)).parts))
+            plain = [op.op if isinstance(op, Once) else op for op in ops]
+            simple = tuple(op for op in plain if isinstance(op, Get | Set | Delete | Incr | Expire))
+            whole: Atomic | Once = Atomic(simple)
+            first = next((op for op in ops if isinstance(op, Once)), None)
+            if first is not None:
+                whole = Once(first.session, first.seq, Atomic(simple))
+            future.set_result(list(self.apply(whole).parts))
         else:
             future.set_result([self._apply(op) for op in ops])
         return future

@@ -237,9 +237,13 @@ async def test_an_atomic_batch_is_done_whole_or_not_at_all(http: Running) -> Non
     assert http.service.stored(b"a") is None
 
 
-async def test_an_idempotency_key_does_not_go_with_atomic(http: Running) -> None:
-    body = {"operations": [{"op": "incr", "key": "a"}], "atomic": True}
-    assert (await batch(http, body, Idempotency_Key="abc")).problem == "bad-request"
+async def test_an_atomic_batch_with_an_idempotency_key_is_done_once(http: Running) -> None:
+    body = {"operations": [{"op": "incr", "key": "a"}, {"op": "get", "key": "a"}], "atomic": True}
+    first = await batch(http, body, Idempotency_Key="abc")
+    again = await batch(http, body, Idempotency_Key="abc")
+    assert first.json() == again.json()
+    assert first.json()["results"][0]["value"] == 1
+    assert http.service.stored(b"a") == b"1"
 
 
 @pytest.mark.parametrize(
