@@ -105,6 +105,7 @@ class Engine:
         self._nodes = {member: CoreNode(member, i) for i, member in enumerate(members)}
         self._stranger = CoreNode("", len(members))
         self._outlet = _Outlet(outgoing)
+        self._connected: set[str] = set()
         self._enter()
         conf = SyncObjConf(
             autoTick=False,
@@ -189,15 +190,20 @@ class Engine:
     def connect(self, node: str) -> None:
         """From now on entries may be sent to ``node``."""
         self._enter()
+        self._connected.add(node)
         self._outlet._onNodeConnected(self._nodes[node])
 
     def disconnect(self, node: str) -> None:
         """Send nothing to ``node`` until ``connect``."""
         self._enter()
+        self._connected.discard(node)
         self._outlet._onNodeDisconnected(self._nodes[node])
 
     def campaign(self) -> None:
-        """Become a candidate of the next term, now."""
+        """Become a candidate of the next term, now; not while nobody can be asked, since PySyncObj
+        would remember the order, ignore its leader's heartbeats, and campaign later."""
+        if self.others and not self._connected:
+            return
         self._enter()
         leader = self._core._getLeader()
         self._outlet._onMessageReceived(leader, {"type": "timeout_now", "term": self.term})

@@ -494,6 +494,7 @@ class RaftGroup:
     def close(self) -> None:
         """Stop; undecided proposals end as unknown."""
         self._closed = True
+        self._election.barred = lambda: True
         for proposal in [*self._submitted.values()]:
             proposal.done(Outcome.NOT_APPLIED, None)
         for proposal in [*self._appended.values()]:
