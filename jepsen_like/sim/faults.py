@@ -33,6 +33,16 @@ NEEDS_DISK: Final = ("disk",)
 """Families that mean nothing to a memory-only cluster."""
 
 
+NEEDS_PEERS: Final = ("partition", "one-way", "reset", "delay", "loss", "transfer")
+"""Families that mean nothing to a single node."""
+
+
+def applicable(families: Sequence[str], nodes: int, durable: bool) -> list[str]:
+    """Those of ``families`` that such a cluster can meet."""
+    spared = (() if durable else NEEDS_DISK) + (NEEDS_PEERS if nodes == 1 else ())
+    return [family for family in families if family not in spared]
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault from ``start`` for ``seconds``. ``seed`` draws its particulars."""

@@ -19,7 +19,7 @@ from jepsen_like.checkers.history import Operation
 from jepsen_like.checkers.linearizability import Report, Verdict, check
 from jepsen_like.checkers.models import CacheModel
 from jepsen_like.sim.cluster import Cluster, SimNode, trace_logs
-from jepsen_like.sim.faults import FAMILIES, NEEDS_DISK, Fault, Injector, schedule
+from jepsen_like.sim.faults import FAMILIES, Fault, Injector, applicable, schedule
 from jepsen_like.sim.invariants import Watcher
 from jepsen_like.sim.scheduler import Scheduler, StandstillError, Violation
 from jepsen_like.sim.workload import Client, Recorder
@@ -92,7 +92,7 @@ class Run:
         self.cluster = Cluster(
             scheduler, options.nodes, options.groups, durable_mode=options.durable
         )
-        families = [f for f in options.families if options.durable or f not in NEEDS_DISK]
+        families = applicable(options.families, options.nodes, options.durable)
         drawn = schedule(scheduler.generator("faults"), options.seconds, families)
         self.faults = drawn if faults is None else faults
         self.watcher = Watcher(self.cluster)
