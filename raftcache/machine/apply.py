@@ -287,8 +287,7 @@ class Machine:
         cache = self.cache
         if batch.now_ms > cache.time_ms:
             cache.time_ms = min(batch.now_ms, MAX_TIME_MS)
-        cache.settle(len(batch.ops))
-        self.sessions.settle(cache.time_ms)
+        self._settle(len(batch.ops))
         if batch.touched:
             cache.touch(batch.touched)
         execute, set_plain = self._execute, self._set_plain
@@ -326,6 +325,10 @@ class Machine:
         cache.version = version = cache.version + 1
         cache.policy.replaced(key, (value, version, deadline), 0)
         return Result(OK, version, None, ttl_ms or -1)
+
+    def _settle(self, ops: int) -> None:
+        self.cache.settle(ops)
+        self.sessions.settle(self.cache.time_ms)
 
     def _count(self) -> None:
         stats, cache, sessions = self.stats, self.cache, self.sessions
@@ -408,6 +411,7 @@ class Machine:
         self.settings = op
         self.cache.configure(op.budget_bytes, op.policy)
         self.sessions.configure(op.session_ttl_ms, op.max_sessions)
+        self._settle(0)
         return Result(OK)
 
     def read(self, key: bytes) -> Result:

@@ -21,11 +21,11 @@ that a snapshot needs no copy of it; a tuple of atoms, so that the collector for
 
 TUPLE: Final = 64
 INTEGER: Final = 32
-DICT_SHARE: Final = 76
+DICT_SHARE: Final = 88
 ENTRY: Final = TUPLE + INTEGER + DICT_SHARE
 
-DEADLINE: Final = INTEGER + 104
-"""The deadline's int, and its item in the expiry heap: a tuple of two and a share of two lists."""
+DEADLINE: Final = INTEGER + 16
+"""The deadline's int and a place in the expiry heap, beside the item there, see below."""
 FLAGS: Final = 16 + INTEGER
 
 
@@ -33,7 +33,8 @@ def entry_cost(key: bytes, entry: Entry, overhead: int) -> int:
     """Bytes that ``key`` and ``entry`` take. ``overhead``: ``ENTRY`` and what the policy adds."""
     cost = overhead + ((len(key) + 48) & -16) + ((len(entry[0]) + 48) & -16)
     if entry[2]:
-        cost += DEADLINE
+        # The item is a bytes object of the key and 8 bytes; a quarter more for garbage.
+        cost += DEADLINE + ((len(key) + 56) & -16) * 5 // 4
     if len(entry) == 4:
         cost += FLAGS
     return cost

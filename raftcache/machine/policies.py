@@ -183,7 +183,7 @@ class Lfu(Policy):
     cache eviction scheme", 2010."""
 
     name: ClassVar[str] = "lfu"
-    overhead: ClassVar[int] = ENTRY + 176
+    overhead: ClassVar[int] = ENTRY + 164
 
     def __init__(self, entries: dict[bytes, Entry]) -> None:
         self.entries = entries
@@ -260,7 +260,7 @@ class Sieve(Policy):
     """
 
     name: ClassVar[str] = "sieve"
-    overhead: ClassVar[int] = ENTRY + 92
+    overhead: ClassVar[int] = ENTRY + 84
 
     def __init__(self, entries: dict[bytes, Entry]) -> None:
         self.entries = entries
@@ -269,7 +269,13 @@ class Sieve(Policy):
         self._oldest = Oldest(self._ahead)
 
     def added(self, key: bytes) -> None:
+        if not self._ahead:
+            self._start_over()
         self._ahead[key] = False
+
+    def _start_over(self) -> None:
+        self._ahead, self._behind = self._behind, {}
+        self._oldest = Oldest(self._ahead)
 
     def used(self, key: bytes) -> None:
         queue = self._ahead if key in self._ahead else self._behind
@@ -283,8 +289,7 @@ class Sieve(Policy):
     def evict(self, keep: Collection[bytes]) -> bytes:
         while True:
             if not self._ahead:
-                self._ahead, self._behind = self._behind, {}
-                self._oldest = Oldest(self._ahead)
+                self._start_over()
             key: bytes = self._oldest.take()
             visited = self._ahead.pop(key)
             if key in keep:
@@ -316,7 +321,7 @@ class S3Fifo(Policy):
     """
 
     name: ClassVar[str] = "s3fifo"
-    overhead: ClassVar[int] = ENTRY + 92 + 124
+    overhead: ClassVar[int] = ENTRY + 168
 
     MOST_USES: Final = 3
 
