@@ -1,11 +1,12 @@
 """The log on disk: a write-ahead log in blocks, fdatasync off the loop, snapshots, recovery.
 
 A group's directory holds ``journal-N`` segments and ``snapshot-INDEX`` files. A segment is a series
-of blocks ``length:u32 crc32:u32 payload``, the CRC over the block's number in its segment, its
-length and its payload, a MessagePack list of records. Blocks are written one at a time: the next
-one only after the one before is durable, so that everything that waits shares one fdatasync (group
-commit), and a torn write can only be the last block. A bad block with a good one after it, or in an
-earlier segment, is corruption of what was acknowledged, and the node refuses to start.
+of blocks ``magic number:u32 length:u32 crc32:u32 payload``, the CRC over the block's number in its
+segment, its length and its payload, a MessagePack list of records. Blocks are written one at a
+time: the next one only after the one before is durable, so that everything that waits shares one
+fdatasync (group commit), and a torn write can only be the last block. A bad block with a good one
+anywhere after it, or in an earlier segment, is corruption of what was acknowledged, and the node
+refuses to start.
 
 Term and vote are records of the same log. A snapshot counts once the log says that it is complete;
 the segment that says so begins with everything the snapshot does not cover, so older ones can go.
@@ -35,7 +36,9 @@ RETRY_S: Final = 0.5
 SNAPSHOT_AFTER_BYTES: Final = 64 * 1024 * 1024
 """A segment longer than this, and than the snapshot before, makes the next snapshot due."""
 
-_HEADER: Final = struct.Struct("<II")
+_MAGIC: Final = b"\xc5RCB"
+"""Where a block may begin, when the length of the one before it cannot be trusted."""
+_HEADER: Final = struct.Struct("<4sIII")
 _log = structlog.get_logger()
 
 
@@ -77,38 +80,43 @@ _decoder = msgspec.msgpack.Decoder(list[_Record])
 _header_decoder = msgspec.msgpack.Decoder(SnapshotHeader)
 
 
+def _crc(number: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<II", number, len(payload))))
+
+
 def _block(number: int, payload: bytes) -> bytes:
-    crc = zlib.crc32(payload, zlib.crc32(struct.pack("<QI", number, len(payload))))
-    return _HEADER.pack(len(payload), crc) + payload
+    return _HEADER.pack(_MAGIC, number, len(payload), _crc(number, payload)) + payload
+
+
+def _read_block(data: bytes, at: int) -> tuple[int, bytes] | None:
+    """(number, payload) of the block that starts there, ``None`` when it is none or damaged."""
+    if at + _HEADER.size > len(data):
+        return None
+    magic, number, length, crc = _HEADER.unpack_from(data, at)
+    payload = data[at + _HEADER.size : at + _HEADER.size + length]
+    good = magic == _MAGIC and len(payload) == length > 0 and _crc(number, payload) == crc
+    return (number, payload) if good else None
 
 
 def _blocks(data: bytes) -> Iterator[tuple[bytes, int]]:
     """(payload, end offset) of every good block from the start; ends at the first bad one."""
-    at = number = 0
-    while at + _HEADER.size <= len(data):
-        length, crc = _HEADER.unpack_from(data, at)
-        payload = data[at + _HEADER.size : at + _HEADER.size + length]
-        if len(payload) < length or length == 0:
-            return
-        if zlib.crc32(payload, zlib.crc32(struct.pack("<QI", number, length))) != crc:
-            return
-        at += _HEADER.size + length
-        number += 1
-        yield payload, at
+    at = expected = 0
+    while (block := _read_block(data, at)) is not None and block[0] == expected:
+        at += _HEADER.size + len(block[1])
+        expected += 1
+        yield block[1], at
 
 
 def _good_block_after(data: bytes, start: int, number: int) -> bool:
-    """Whether a good block with a number of its own follows the bad one that should start here."""
-    length = _HEADER.unpack_from(data, start)[0] if start + _HEADER.size <= len(data) else 0
-    at = start + _HEADER.size + length
-    if length == 0 or at + _HEADER.size > len(data):
-        return False
-    next_length, crc = _HEADER.unpack_from(data, at)
-    payload = data[at + _HEADER.size : at + _HEADER.size + next_length]
-    if next_length == 0 or len(payload) < next_length:
-        return False
-    expected: int = zlib.crc32(payload, zlib.crc32(struct.pack("<QI", number + 1, next_length)))
-    return bool(expected == crc)
+    """Whether a later good block follows the bad one at ``start``, whose length, too, may be
+    wrong."""
+    at = data.find(_MAGIC, start + 1)
+    while at >= 0:
+        block = _read_block(data, at)
+        if block is not None and block[0] > number:
+            return True
+        at = data.find(_MAGIC, at + 1)
+    return False
 
 
 class _Install(enum.Enum):
@@ -153,8 +161,10 @@ class DurableJournal(Journal):
         runtime.disk.make_directory(directory)
         names = runtime.disk.list(directory)
         if journal._incomplete(names):
+            # All but the file that says so: it must outlive what it speaks of.
             for name in names:
-                runtime.disk.delete(f"{directory}/{name}")
+                if name != "state":
+                    runtime.disk.delete(f"{directory}/{name}")
             names = []
         segments = sorted(name for name in names if name.startswith("journal-"))
         journal.blank = not segments
@@ -176,7 +186,11 @@ class DurableJournal(Journal):
         """Whether an earlier process had not recovered yet: what it left must not be relied on."""
         if "state" not in names:
             return False
-        return self._disk.read(f"{self._directory}/state") == _RECOVERING
+        path = f"{self._directory}/state"
+        found = self._disk.read(path)
+        if found not in (_RECOVERING, _WHOLE):
+            raise CorruptJournalError(f"{path}: neither {_WHOLE!r} nor {_RECOVERING!r}")
+        return found == _RECOVERING
 
     def end_recovery(self) -> None:
         """Remember that this directory holds all that the group relies on."""
