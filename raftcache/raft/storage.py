@@ -41,7 +41,11 @@ class DataDirectory:
         try:
             self._claim(identity)
         except OSError as error:
+            self._release()
             raise StorageError(f"{path}: {error.strerror or error}") from error
+        except StorageError:
+            self._release()
+            raise
 
     def _claim(self, identity: Identity) -> None:
         name = f"{self._path}/identity.json"
