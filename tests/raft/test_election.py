@@ -55,7 +55,7 @@ def test_a_node_back_from_a_partition_deposes_nobody() -> None:
 def test_a_partitioned_node_that_asks_with_the_longest_log_is_refused_while_there_is_a_leader() -> (
     None
 ):
-    """Leader stickiness (dissertation 4.2.3): not the log decides, but whether a leader is heard."""
+    """Leader stickiness (dissertation 4.2.3): what decides is whether a leader is heard."""
     c = Cluster()
     c.elect("a")
     last, term = c["b"].journal.last_index, c["b"].term

@@ -260,7 +260,7 @@ def test_the_log_keeps_what_the_snapshot_on_its_way_needs() -> None:
 
 
 def test_a_follower_stores_the_snapshot_before_it_counts() -> None:
-    """Guarantee 4 for snapshots: the install is acknowledged when a power failure cannot undo it."""
+    """Guarantee 4 for snapshots: acknowledged once a power failure cannot undo the install."""
     for seed in range(20):
         c = Cluster(options=TINY_LOG, durable=True, seed=seed)
         leader, _ = far_behind(c, tail=150)

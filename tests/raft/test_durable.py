@@ -1,0 +1,827 @@
+"""The log on disk keeps what it has called durable, whatever process and machine suffer.
+
+Raft (figure 2) wants currentTerm, votedFor and log[] "updated on stable storage before responding
+to RPCs". ``DurableJournal`` says through ``durable_index`` and ``meta_durable`` what is stable by
+now; these tests take it at its word. They close S3 and S4a to S4h of the defects of PySyncObj's own
+journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jepsen_like.sim.disk import SimDisk
+from jepsen_like.sim.network import Network
+from jepsen_like.sim.runtime import SimRuntime
+from jepsen_like.sim.scheduler import Scheduler
+from raftcache.raft import durable
+from raftcache.raft.durable import CorruptJournalError, DurableJournal
+from raftcache.raft.journal import SnapshotHeader
+from raftcache.raft.storage import DataDirectory, Identity, StorageError
+from raftcache.runtime import AsyncioRuntime
+
+DIRECTORY = "/data/group-0001"
+
+
+class PowerCutError(BaseException):
+    """The machine stops in the middle of a file operation."""
+
+
+class CountingDisk(SimDisk):
+    """A disk that counts changes and can stop the machine at any one of them."""
+
+    changes = 0
+    limit: int | None = None
+
+    def _change(self) -> None:
+        if self.limit is not None and self.changes >= self.limit:
+            raise PowerCutError
+        self.changes += 1
+        super()._change()
+
+
+class Machine:
+    """One computer with one journal on its disk."""
+
+    def __init__(self, seed: int | str = 1) -> None:
+        self.scheduler = Scheduler(seed)
+        self.network = Network(self.scheduler)
+        self.disk = CountingDisk(self.scheduler.generator("disk"))
+        self.runtime = self._boot()
+
+    def _boot(self) -> SimRuntime:
+        return SimRuntime(self.scheduler, self.network, self.disk, "n1")
+
+    def open(self) -> DurableJournal:
+        """Recover, as a group does it: the snapshot is taken over, what is here already stays."""
+        journal = DurableJournal.open(self.runtime, DIRECTORY)
+        if journal.blank:
+            journal.end_recovery()
+        self.snapshot = journal.stored
+        journal.restoring(True)
+        journal.restoring(False)
+        return journal
+
+    def restart(self, *, power: bool = True) -> DurableJournal:
+        self.runtime.process.crash(power)
+        self.runtime = self._boot()
+        return self.open()
+
+    def run(self, seconds: float = 0.05) -> None:
+        self.scheduler.run(self.scheduler.now + seconds)
+        assert not self.scheduler.violations, self.scheduler.violations
+
+    def store(
+        self,
+        journal: DurableJournal,
+        header: SnapshotHeader,
+        state: bytes,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """What a group does when a snapshot is due."""
+
+        async def store() -> None:
+            if await journal.store(header, iter([state[:3], state[3:]])):
+                journal.begin_segment(header.index)
+            ended()
+
+        self.runtime.spawn(store(), "store")
+
+    def files(self) -> list[str]:
+        return self.runtime.disk.list(DIRECTORY)
+
+
+def fill(journal: DurableJournal, *commands: bytes, term: int = 1) -> None:
+    for command in commands:
+        journal.add(command, journal.last_index + 1, term)
+
+
+def commands(journal: DurableJournal) -> list[bytes]:
+    return [entry[0] for entry in journal[:]]
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+# -- the law: what was called durable is there after any crash
+
+
+@dataclass(frozen=True)
+class State:
+    """A log as it was at some moment; ``entries``: index -> (command, term)."""
+
+    term: int
+    vote: str | None
+    entries: dict[int, tuple[bytes, int]] = field(hash=False)
+    last: int = 0
+
+
+class Model:
+    """The journal's history, kept beside it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.journal = machine.open()
+        self.clock = 0
+        self.storing: DurableJournal | None = None
+        self.installing: DurableJournal | None = None
+        self.committed = 1
+        """What is in a snapshot was committed: nobody truncates it."""
+        self._begin()
+        self.history = [self.state()]
+
+    def _begin(self) -> None:
+        """PySyncObj's constructor gives an empty log its first entry."""
+        if len(self.journal) == 0:
+            fill(self.journal, b"\x01", term=0)
+
+    def state(self) -> State:
+        journal = self.journal
+        entries = {index: (command, term) for command, index, term in journal[:]}
+        vote = journal.getVotedForNodeId()
+        return State(journal.getCurrentTerm(), vote, entries, journal.last_index)
+
+    def do(self, step: tuple[Any, ...]) -> None:
+        kind, journal = step[0], self.journal
+        if kind == "add":
+            self.clock += 1
+            fill(journal, b"%d" % self.clock * step[1], term=journal.getCurrentTerm())
+        elif kind == "truncate":
+            first_free = max(self.committed, journal.first_index + 1) + 1
+            index = max(first_free, journal.last_index + 1 - step[1])
+            journal.deleteEntriesFrom(index - journal.first_index)
+        elif kind == "term":
+            journal.setCurrentTerm(journal.getCurrentTerm() + 1, step[1])
+        elif kind == "run":
+            self.machine.run(step[1])
+        elif kind == "snapshot":
+            self._snapshot()
+        elif kind == "trim":
+            journal.trim(journal.last_index, 10, None)
+        elif kind == "install":
+            self._install(step[1])
+        elif kind == "fail":
+            self.machine.disk.fail_writes, self.machine.disk.fail_syncs = step[1], step[2]
+        elif kind == "crash":
+            self.crash(power=step[1])
+        self.history.append(self.state())
+
+    def _snapshot(self) -> None:
+        journal = self.journal
+        entry, before = journal.at(journal.last_index - 1), journal.at(journal.last_index - 2)
+        if entry is not None and before is not None and self.storing is not journal:
+            self.storing = journal
+            header = SnapshotHeader(entry[1], entry[2], before[2], entry[0])
+            self.committed = max(self.committed, entry[1])
+            self.machine.store(journal, header, b"state at %d" % entry[1], self._stored)
+
+    def _stored(self) -> None:
+        self.storing = None
+
+    def _install(self, distance: int) -> None:
+        """A snapshot of the leader, ``distance`` entries from the end of our log (before it: the
+        tail that we have beyond is not the leader's)."""
+        journal = self.journal
+        if self.installing is journal:
+            return
+        self.installing = journal
+        index = max(journal.last_index + distance, self.committed + 2, journal.first_index + 3)
+        term = journal.getCurrentTerm() + 1
+        journal.setCurrentTerm(term, None)
+        self.history.append(self.state())
+        header = SnapshotHeader(index, term, term, b"installed")
+
+        async def install() -> None:
+            stored = await journal.store(header, [b"state at %d" % index])
+            self.installing = None
+            if not stored or self.journal is not journal or self.committed >= index - 1:
+                return
+            self.committed = index
+            journal.installing(True)
+            journal.clear()
+            journal.add(*header.previous)
+            journal.add(*header.last)
+            journal.installing(False)
+            journal.begin_segment(index)
+            self.history.append(self.state())
+
+        self.machine.runtime.spawn(install(), "install")
+
+    def crash(self, *, power: bool) -> None:
+        before = self.state()
+        # After a failed sync the page cache calls clean what the disk does not have. A process
+        # killed there leaves that to its successor: see the xfail below.
+        power = power or any(file.poisoned for file in self.machine.disk._files.values())
+        self.machine.disk.fail_writes = self.machine.disk.fail_syncs = 0
+        durable_index, meta_durable = self.journal.durable_index, self.journal.meta_durable
+        assert durable_index <= before.last, "more is durable than there is"
+        self.journal = self.machine.restart(power=power)
+        self._begin()
+        after = self.state()
+        # Everything called durable is there, unchanged.
+        assert after.last >= durable_index
+        for index in range(self.journal.first_index + 1, durable_index + 1):
+            if index in before.entries:
+                assert after.entries[index] == before.entries[index], f"entry {index} changed"
+        if meta_durable:
+            assert (after.term, after.vote) == (before.term, before.vote)
+        # The rest is what was true at some moment before: never a mixture.
+        assert any(self._agree(moment, after) for moment in self.history), "no such log ever was"
+        stored = self.machine.snapshot
+        if stored is not None:
+            assert stored.state == b"state at %d" % stored.header.index
+            assert self.journal.at(stored.header.index) == stored.header.last
+        self.history = [after]
+
+    def _agree(self, moment: State, after: State) -> bool:
+        if (moment.term, moment.vote, moment.last) != (after.term, after.vote, after.last):
+            return False
+        # The first entry kept stands for everything before it; its command is nobody's.
+        known = [i for i in after.entries if i in moment.entries and i > self.journal.first_index]
+        return all(after.entries[i] == moment.entries[i] for i in known)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("add"), st.integers(1, 40)),
+    st.tuples(st.just("add"), st.integers(1, 3)),
+    st.tuples(st.just("truncate"), st.integers(1, 4)),
+    st.tuples(st.just("term"), st.sampled_from([None, "n1", "n2"])),
+    st.tuples(st.just("run"), st.sampled_from([0.0, 0.0004, 0.001, 0.003, 0.02, 0.6])),
+    st.tuples(st.just("snapshot")),
+    st.tuples(st.just("trim")),
+    st.tuples(st.just("install"), st.sampled_from([-2, -1, 3, 10])),
+    st.tuples(st.just("fail"), st.integers(0, 2), st.integers(0, 2)),
+    st.tuples(st.just("crash"), st.booleans()),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(STEPS, max_size=25), st.integers(0, 1_000_000))
+def test_a_crash_at_any_moment_keeps_everything_that_was_called_durable(
+    steps: list[tuple[Any, ...]], seed: int
+) -> None:
+    """Raft section 5.2 and figure 2, "persistent state on all servers"; S3, S4a to S4d, S4g."""
+    model = Model(Machine(seed))
+    for step in steps:
+        model.do(step)
+    model.crash(power=True)
+    # The survivor goes on working, and is found again as it was left.
+    fill(model.journal, b"after all")
+    model.machine.run(0.2)
+    model.history.append(model.state())
+    assert model.journal.durable_index == model.journal.last_index
+    model.crash(power=True)
+    assert commands(model.journal)[-1] == b"after all"
+
+
+# -- torn tails and flipped bits
+
+
+def written(machine: Machine, count: int = 6) -> tuple[str, list[int]]:
+    """A journal of ``count`` blocks, closed; its path and where each block ends."""
+    journal = machine.open()
+    ends = []
+    for i in range(count):
+        if i == 0:
+            journal.setCurrentTerm(3, "n2")
+        fill(journal, b"command-%d" % i, term=3)
+        machine.run()
+        ends.append(journal._good_size)
+    journal.close()
+    return f"{DIRECTORY}/journal-0000000001", ends
+
+
+def test_a_tail_torn_at_any_byte_is_cut_off_and_everything_before_it_kept() -> None:
+    """A power failure in the middle of the last write: what was acknowledged is there."""
+    whole = Machine()
+    path, ends = written(whole)
+    data = whole.runtime.disk.read(path)
+    for size in range(ends[-2] + 1, ends[-1]):
+        machine = Machine()
+        machine.open().close()
+        machine.runtime.disk.replace(path, data[:size])
+        journal = machine.open()
+        assert commands(journal) == [b"command-%d" % i for i in range(5)], f"cut at {size}"
+        assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (3, "n2")
+        assert machine.runtime.disk.read(path) == data[: ends[-2]]
+        fill(journal, b"next", term=3)
+        machine.run()
+        assert commands(machine.restart())[-1] == b"next"
+
+
+@pytest.mark.parametrize("filler", [b"\x00", b"\xff", b"\xc5RCB"])
+def test_a_tail_of_rubbish_is_cut_off(filler: bytes) -> None:
+    """The size may reach the disk before the data."""
+    machine = Machine()
+    path, ends = written(machine)
+    data = machine.runtime.disk.read(path)
+    machine.runtime.disk.replace(path, data[: ends[-2]] + filler * 200)
+    assert commands(machine.open()) == [b"command-%d" % i for i in range(5)]
+
+
+def test_any_flipped_bit_before_the_last_block_refuses_to_start() -> None:
+    """S4h: what was acknowledged is damaged, and dropping it in silence would undo it: the node
+    stops, says which file and what to do. Lengths, checksums and contents alike."""
+    machine = Machine()
+    path, ends = written(machine)
+    data = machine.runtime.disk.read(path)
+    for at in range(ends[-2]):
+        for bit in (0, 7):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            machine.runtime.disk.replace(path, bytes(flipped))
+            with pytest.raises(CorruptJournalError, match=r"journal-0000000001.*restore"):
+                DurableJournal.open(machine.runtime, DIRECTORY)
+
+
+def test_several_damaged_blocks_in_a_row_refuse_to_start() -> None:
+    """A bad sector takes more than one small block."""
+    machine = Machine()
+    path, ends = written(machine)
+    data = machine.runtime.disk.read(path)
+    damaged = data[: ends[1]] + bytes(ends[4] - ends[1]) + data[ends[4] :]
+    machine.runtime.disk.replace(path, damaged)
+    with pytest.raises(CorruptJournalError):
+        DurableJournal.open(machine.runtime, DIRECTORY)
+
+
+def test_a_damaged_last_block_cannot_be_told_from_a_torn_one() -> None:
+    """The known limit: it is cut off."""
+    machine = Machine()
+    path, ends = written(machine)
+    flipped = bytearray(machine.runtime.disk.read(path))
+    flipped[ends[-2] + 20] ^= 1
+    machine.runtime.disk.replace(path, bytes(flipped))
+    assert commands(machine.open()) == [b"command-%d" % i for i in range(5)]
+
+
+def test_a_damaged_earlier_segment_refuses_to_start() -> None:
+    """Even at its very end: it was complete when the next one began."""
+    machine = Machine()
+    path, _ = written(machine)
+    data = machine.runtime.disk.read(path)
+    machine.runtime.disk.replace(f"{DIRECTORY}/journal-0000000002", b"")
+    machine.runtime.disk.replace(path, data[:-1])
+    with pytest.raises(CorruptJournalError, match="journal-0000000001"):
+        DurableJournal.open(machine.runtime, DIRECTORY)
+
+
+def test_a_block_of_another_place_is_not_taken_for_the_next() -> None:
+    """The number in each block is part of its checksum: a block written twice is damage."""
+    machine = Machine()
+    path, ends = written(machine, count=3)
+    data = machine.runtime.disk.read(path)
+    machine.runtime.disk.replace(path, data + data[ends[0] : ends[1]])
+    assert commands(machine.open()) == [b"command-0", b"command-1", b"command-2"]
+
+
+# -- snapshots and rotation
+
+
+def snapshot_at(journal: DurableJournal, index: int) -> SnapshotHeader:
+    entry, before = journal.at(index), journal.at(index - 1)
+    assert entry is not None and before is not None
+    return SnapshotHeader(index, entry[2], before[2], entry[0])
+
+
+def test_a_snapshot_replaces_the_segments_before_it(machine: Machine) -> None:
+    journal = machine.open()
+    journal.setCurrentTerm(4, "n1")
+    fill(journal, *[b"%d" % i for i in range(20)], term=4)
+    machine.run()
+    machine.store(journal, snapshot_at(journal, 15), b"the state")
+    machine.run()
+    assert machine.files() == ["journal-0000000002", "snapshot-00000000000000000015", "state"]
+    fill(journal, b"after", term=4)
+    machine.run()
+    journal = machine.restart()
+    assert machine.snapshot is not None
+    assert machine.snapshot.state == b"the state"
+    assert machine.snapshot.header.index == 15
+    assert journal.first_index == 14
+    assert commands(journal)[1:] == [b"%d" % i for i in range(14, 20)] + [b"after"]
+    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (4, "n1")
+    assert journal.getRaftCommitIndex() == 15, "what a snapshot covers is committed"
+
+
+def test_a_crash_at_every_step_of_storing_and_rotating_loses_nothing() -> None:
+    """S4c, S4d: the machine stops before each change of a file that a snapshot makes; the log and
+    the state are found whole, old or new."""
+    steps = found_new = 0
+    while True:
+        machine = Machine(steps)
+        journal = machine.open()
+        journal.setCurrentTerm(2, "n3")
+        fill(journal, *[b"%d" % i for i in range(10)], term=2)
+        machine.run()
+        machine.store(journal, snapshot_at(journal, 5), b"state at 5")
+        machine.run()
+        fill(journal, *[b"%d" % i for i in range(10, 20)], term=2)
+        machine.run()
+        before = machine.disk.changes
+        machine.disk.limit = before + steps
+        machine.store(journal, snapshot_at(journal, 12), b"state at 12")
+        fill(journal, b"meanwhile", term=2)
+        cut = False
+        try:
+            machine.run()
+        except PowerCutError:
+            cut = True
+        machine.disk.limit = None
+        durable_index = journal.durable_index
+        journal = machine.restart()
+        stored = machine.snapshot
+        assert stored is not None and stored.header.index in (5, 12), f"step {steps}"
+        assert stored.state == b"state at %d" % stored.header.index
+        assert journal.last_index >= durable_index >= 20
+        assert commands(journal)[1:21] == [
+            b"%d" % i for i in range(stored.header.index - 1, 20)
+        ] + ([b"meanwhile"] if journal.last_index > 20 else [])
+        assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (2, "n3")
+        found_new += stored.header.index == 12
+        if not cut:
+            break
+        steps += 1
+    assert steps >= 8 and found_new >= 1
+
+
+def test_a_missing_snapshot_refuses_to_start(machine: Machine) -> None:
+    journal = machine.open()
+    fill(journal, *[b"%d" % i for i in range(10)])
+    machine.store(journal, snapshot_at(journal, 5), b"state")
+    machine.run()
+    machine.runtime.disk.delete(f"{DIRECTORY}/snapshot-{5:020d}")
+    with pytest.raises(CorruptJournalError, match="missing"):
+        DurableJournal.open(machine.runtime, DIRECTORY)
+
+
+def test_a_damaged_snapshot_header_refuses_to_start(machine: Machine) -> None:
+    journal = machine.open()
+    fill(journal, *[b"%d" % i for i in range(10)])
+    machine.store(journal, snapshot_at(journal, 5), b"state")
+    machine.run()
+    path = f"{DIRECTORY}/snapshot-{5:020d}"
+    data = bytearray(machine.runtime.disk.read(path))
+    data[17] ^= 1
+    machine.runtime.disk.replace(path, bytes(data))
+    with pytest.raises(CorruptJournalError, match="corrupt header"):
+        DurableJournal.open(machine.runtime, DIRECTORY)
+
+
+def test_an_unfinished_snapshot_is_dropped(machine: Machine) -> None:
+    journal = machine.open()
+    fill(journal, b"x")
+    machine.run()
+    journal.close()
+    machine.runtime.disk.replace(f"{DIRECTORY}/snapshot-{1:020d}", b"half of it")
+    assert commands(machine.open()) == [b"x"]
+    assert not [name for name in machine.files() if name.startswith("snapshot")]
+
+
+def test_a_snapshot_is_due_when_the_segment_has_grown(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "SNAPSHOT_AFTER_BYTES", 1000)
+    journal = machine.open()
+    fill(journal, b"x" * 600)
+    machine.run()
+    assert not journal.snapshot_due
+    fill(journal, b"x" * 600)
+    machine.run()
+    assert journal.snapshot_due
+    machine.store(journal, snapshot_at(journal, 2), b"s" * 800)
+    assert journal.snapshot_due
+    machine.scheduler.run(machine.scheduler.now)
+    assert not journal.snapshot_due, "one is being stored"
+    machine.run()
+    assert not journal.snapshot_due
+    fill(journal, b"x" * 1200)
+    machine.run()
+    assert not journal.snapshot_due, "the state is large: it is worth more of the log"
+
+
+def test_a_snapshot_overtaken_by_the_leaders_begins_no_segment(machine: Machine) -> None:
+    """What would follow ours is no longer here: recovery would find a gap."""
+    journal = machine.open()
+    fill(journal, *[b"%d" % i for i in range(10)])
+    machine.run()
+    theirs = SnapshotHeader(50, 9, 9, b"theirs")
+    ours = snapshot_at(journal, 8)
+
+    async def install() -> None:
+        assert await journal.store(theirs, [b"state at 50"])
+        journal.installing(True)
+        journal.clear()
+        journal.add(*theirs.previous)
+        journal.add(*theirs.last)
+        journal.installing(False)
+        journal.begin_segment(50)
+
+    machine.disk.sync_seconds = (0.001, 0.001)
+    machine.runtime.spawn(install(), "install")
+    machine.scheduler.run(machine.scheduler.now + 0.0015)
+    machine.store(journal, ours, b"state at 8")
+    machine.run()
+    fill(journal, b"goes on", term=9)
+    machine.run()
+    journal = machine.restart()
+    assert machine.snapshot is not None and machine.snapshot.state == b"state at 50"
+    assert commands(journal)[1:] == [b"theirs", b"goes on"]
+    assert len([name for name in machine.files() if name.startswith("snapshot")]) == 1
+
+
+def test_an_installed_snapshot_is_durable_only_with_its_segment(machine: Machine) -> None:
+    """A write under way when the log is replaced says nothing about the new log, even if the old
+    one was longer."""
+    journal = machine.open()
+    fill(journal, *[b"mine-%d" % i for i in range(30)])
+    machine.run()
+    theirs = SnapshotHeader(20, 9, 9, b"theirs")
+    seen: list[tuple[int, int]] = []
+    journal.on_durable = lambda: seen.append((journal.durable_index, len(machine.files())))
+
+    async def install() -> None:
+        assert await journal.store(theirs, [b"state at 20"])
+        fill(journal, b"in flight")
+        await machine.runtime.in_thread(lambda: None)
+        machine.disk.sync_seconds = (0.02, 0.02)
+        fill(journal, b"in flight, too")
+        journal.installing(True)
+        journal.clear()
+        journal.add(*theirs.previous)
+        journal.add(*theirs.last)
+        journal.installing(False)
+        journal.begin_segment(20)
+
+    machine.runtime.spawn(install(), "install")
+    machine.run(0.2)
+    assert journal.durable_index == 20
+    last_before = [index for index, _ in seen[:-1]]
+    assert all(index == 0 or index > 30 for index in last_before)
+    assert last_before[-1] == 0, "the old log's write counts for nothing"
+    machine.restart()
+    assert machine.snapshot is not None and machine.snapshot.header.index == 20
+
+
+def test_trimming_spares_what_the_next_segment_must_begin_with(machine: Machine) -> None:
+    """Rotation that fails for a while (disk full) must still find the entries after the
+    snapshot."""
+    journal = machine.open()
+    fill(journal, *[b"%d" % i * 10 for i in range(10)])
+    machine.run()
+    machine.store(journal, snapshot_at(journal, 5), b"state")
+    machine.scheduler.run_until(lambda: journal._rotating is not None, machine.scheduler.now + 1)
+    machine.disk.fail_syncs = 1
+    machine.run(0.1)
+    fill(journal, *[b"more" * 10 for i in range(10)])
+    journal.trim(20, 10, None)
+    assert journal.first_index <= 5
+    machine.run(1.0)
+    journal.trim(20, 10, None)
+    assert journal.first_index > 5
+    journal = machine.restart()
+    assert journal.last_index == 20
+
+
+# -- failing disks
+
+
+def test_nothing_is_durable_while_the_disk_is_full_and_all_of_it_when_there_is_room_again(
+    machine: Machine,
+) -> None:
+    journal = machine.open()
+    fill(journal, b"before")
+    machine.run()
+    told: list[int] = []
+    journal.on_durable = lambda: told.append(journal.durable_index)
+    machine.disk.free_bytes = 10
+    journal.setCurrentTerm(5, "n2")
+    fill(journal, b"x" * 1000, b"y", term=5)
+    machine.run(2.0)
+    assert journal.durable_index == 1 and not journal.meta_durable and told == []
+    machine.disk.free_bytes = None
+    machine.run(1.0)
+    assert journal.durable_index == 3 and journal.meta_durable and told[-1] == 3
+    journal = machine.restart()
+    assert commands(journal) == [b"before", b"x" * 1000, b"y"]
+    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (5, "n2")
+
+
+def test_a_failed_sync_is_not_repeated_on_the_same_pages(machine: Machine) -> None:
+    """After a failed fsync the page cache calls clean what the disk does not have: another fsync
+    would say that all is well ("fsyncgate"). The block is cut off and written again."""
+    journal = machine.open()
+    fill(journal, b"before")
+    machine.run()
+    machine.disk.fail_syncs = 1
+    fill(journal, b"x")
+    machine.run(1.0)
+    assert journal.durable_index == 2
+    assert commands(machine.restart(power=True)) == [b"before", b"x"]
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a successor trusts pages whose sync failed under its predecessor; needs a mark on disk,"
+    " or the last block written anew at each start",
+)
+def test_a_successor_does_not_trust_pages_whose_sync_failed() -> None:
+    """A failed sync, then a kill, then a power failure."""
+    for seed in range(10):
+        machine = Machine(seed)
+        journal = machine.open()
+        fill(journal, b"before")
+        machine.run()
+        machine.disk.fail_syncs = 1
+        fill(journal, b"x")
+        machine.run(0.1)
+        journal = machine.restart(power=False)
+        durable_index = journal.durable_index
+        assert machine.restart(power=True).last_index >= durable_index
+
+
+def test_what_is_truncated_while_it_is_written_is_not_durable(machine: Machine) -> None:
+    """The write under way was of other entries at these indexes."""
+    machine.disk.sync_seconds = (0.01, 0.01)
+    journal = machine.open()
+    fill(journal, b"1", b"2", b"3")
+    machine.run(0.005)
+    journal.deleteEntriesFrom(1)
+    fill(journal, b"other 2", b"other 3", term=2)
+    machine.run(0.007)
+    assert journal.durable_index == 1
+    machine.run(0.05)
+    assert journal.durable_index == 3
+    assert commands(machine.restart()) == [b"1", b"other 2", b"other 3"]
+
+
+def test_what_waits_for_the_disk_shares_one_sync(machine: Machine) -> None:
+    """Group commit."""
+    machine.disk.sync_seconds = (0.01, 0.01)
+    journal = machine.open()
+    told: list[int] = []
+    journal.on_durable = lambda: told.append(journal.durable_index)
+    for i in range(50):
+        fill(journal, b"%d" % i)
+        machine.run(0.0001)
+    machine.run(0.1)
+    assert told[-1] == 50 and len(told) == 2
+
+
+def test_a_closed_journal_writes_nothing_more(machine: Machine) -> None:
+    """Not even what failed and would be tried again: the directory may be another process's."""
+    journal = machine.open()
+    fill(journal, b"before")
+    machine.run()
+    machine.disk.fail_writes = 1
+    fill(journal, b"x")
+    machine.run(0.1)
+    journal.close()
+    changes = machine.disk.changes
+    machine.run(2.0)
+    assert machine.disk.changes == changes
+
+
+# -- the real file system
+
+
+async def until(predicate: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if predicate():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("not within two seconds")
+
+
+async def test_the_same_over_real_files(tmp_path: Path) -> None:
+    runtime, directory = AsyncioRuntime(), str(tmp_path / "group")
+    journal = DurableJournal.open(runtime, directory)
+    journal.end_recovery()
+    journal.setCurrentTerm(2, "n1")
+    fill(journal, *[b"%d" % i for i in range(20)], term=2)
+    await until(lambda: journal.durable_index == 20 and journal.meta_durable)
+    assert await journal.store(snapshot_at(journal, 10), iter([b"st", b"ate"]))
+    journal.begin_segment(10)
+    fill(journal, b"after", term=2)
+    await until(lambda: journal.durable_index == 21 and journal._snapshot_index == 10)
+    await until(lambda: len(os.listdir(directory)) == 3)
+    journal.close()
+
+    segment = Path(directory) / "journal-0000000002"
+    segment.write_bytes(segment.read_bytes() + b"torn")
+    journal = DurableJournal.open(runtime, directory)
+    assert journal.stored is not None and journal.stored.state == b"state"
+    assert commands(journal)[1:] == [b"%d" % i for i in range(9, 20)] + [b"after"]
+    assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (2, "n1")
+    journal.close()
+
+
+IDENTITY = Identity(format=1, cluster="c", node="n1", topology="t")
+
+
+async def test_a_second_process_cannot_open_the_same_directory(tmp_path: Path) -> None:
+    runtime = AsyncioRuntime()
+    directory = DataDirectory(runtime, str(tmp_path), IDENTITY)
+    code = (
+        "import asyncio, sys\n"
+        "from raftcache.runtime import AsyncioRuntime\n"
+        "from raftcache.raft.storage import DataDirectory, Identity\n"
+        "async def main():\n"
+        "    identity = Identity(format=1, cluster='c', node='n1', topology='t')\n"
+        "    DataDirectory(AsyncioRuntime(), sys.argv[1], identity)\n"
+        "asyncio.run(main())\n"
+    )
+
+    def other_process() -> subprocess.CompletedProcess[str]:
+        arguments = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=30)
+
+    refused = await asyncio.to_thread(other_process)
+    assert refused.returncode != 0
+    assert "another process is using this data directory" in refused.stderr
+    directory.close()
+    allowed = await asyncio.to_thread(other_process)
+    assert allowed.returncode == 0, allowed.stderr
+
+
+@pytest.mark.parametrize("field", ["format", "cluster", "node", "topology"])
+def test_another_nodes_directory_is_refused(machine: Machine, field: str) -> None:
+    """A journal speaks for one node of one cluster; taken by another it would vote twice."""
+    DataDirectory(machine.runtime, "/data", IDENTITY).close()
+    DataDirectory(machine.runtime, "/data", IDENTITY).close()
+    other: Any = 2 if field == "format" else "other"
+    identity = msgspec.structs.replace(IDENTITY, **{field: other})
+    with pytest.raises(StorageError, match=f"belongs to {field}"):
+        DataDirectory(machine.runtime, "/data", identity)
+
+
+def test_a_refused_directory_is_not_kept_locked(machine: Machine) -> None:
+    DataDirectory(machine.runtime, "/data", IDENTITY).close()
+    identity = msgspec.structs.replace(IDENTITY, node="other")
+    with pytest.raises(StorageError):
+        DataDirectory(machine.runtime, "/data", identity)
+    neighbour = SimRuntime(machine.scheduler, machine.network, machine.disk, "n2")
+    DataDirectory(neighbour, "/data", IDENTITY).close()
+
+
+def test_an_unreadable_identity_is_refused(machine: Machine) -> None:
+    DataDirectory(machine.runtime, "/data", IDENTITY).close()
+    machine.runtime.disk.replace("/data/identity.json", b"{")
+    with pytest.raises(StorageError, match="unreadable"):
+        DataDirectory(machine.runtime, "/data", IDENTITY)
+
+
+def test_a_journal_of_an_unfinished_recovery_is_not_relied_on(machine: Machine) -> None:
+    """A node that was killed while it recovered from the others starts that anew."""
+    journal = DurableJournal.open(machine.runtime, DIRECTORY)
+    assert journal.blank
+    journal.setCurrentTerm(7, "n2")
+    fill(journal, b"x", term=7)
+    machine.run()
+    machine.runtime.process.crash()
+    machine.runtime = machine._boot()
+    journal = DurableJournal.open(machine.runtime, DIRECTORY)
+    assert journal.blank and len(journal) == 0 and journal.getCurrentTerm() == 0
+
+
+def test_what_an_unfinished_recovery_left_stays_unreliable_at_every_crash() -> None:
+    """The file that says so outlives what it speaks of."""
+    for seed in range(20):
+        for limit in range(6):
+            machine = Machine(seed)
+            journal = DurableJournal.open(machine.runtime, DIRECTORY)
+            journal.setCurrentTerm(7, "n2")
+            fill(journal, b"x", term=7)
+            machine.run()
+            machine.runtime.process.crash()
+            machine.runtime = machine._boot()
+            machine.disk.limit = machine.disk.changes + limit
+            with contextlib.suppress(PowerCutError):
+                DurableJournal.open(machine.runtime, DIRECTORY)
+            machine.disk.limit = None
+            machine.runtime.process.crash(True)
+            machine.runtime = machine._boot()
+            journal = DurableJournal.open(machine.runtime, DIRECTORY)
+            assert journal.blank and len(journal) == 0, f"seed {seed}, change {limit}"
+
+
+def test_a_damaged_recovery_mark_refuses_to_start(machine: Machine) -> None:
+    machine.open().close()
+    machine.runtime.disk.replace(f"{DIRECTORY}/state", b"whalf\n")
+    with pytest.raises(CorruptJournalError, match="state"):
+        DurableJournal.open(machine.runtime, DIRECTORY)
