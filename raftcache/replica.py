@@ -112,6 +112,7 @@ class Replica:
         """When the use of a key was last written down."""
         self._configuring = False
         self._clock_base_ms, self._clock_at = 0, runtime.now()
+        self._leading = False
         self.raft = RaftGroup(
             group,
             peers.options.node,
@@ -134,8 +135,10 @@ class Replica:
         return self._clock_base_ms + int((self._runtime.now() - self._clock_at) * 1000)
 
     def _set_clock(self) -> None:
+        # A follower takes the leader's reading with every entry, or its own clock's drift would add
+        # up over its uptime. A leader's entries are late readings of its own clock: never back.
         time_ms = self.machine.time_ms
-        if time_ms > self.clock_ms():
+        if not self._leading or time_ms > self.clock_ms():
             self._clock_base_ms, self._clock_at = time_ms, self._runtime.now()
 
     # -- state machine
@@ -319,7 +322,8 @@ class Replica:
     # -- the leader's duties
 
     def _raft_changed(self) -> None:
-        if not self.raft.is_leader:
+        self._leading = self.raft.is_leader
+        if not self._leading:
             self._touched.clear()
             self._fail_queue()
         self._on_change(self.id)
