@@ -299,8 +299,8 @@ class Machine:
         return results
 
     def _set_plain(self, op: Set) -> Result:
-        """``_execute`` of a ``Set`` without condition, laid flat where nothing else is special: 0.9
-        us instead of 2.7, and half of all writes are like that."""
+        """``_execute`` of a ``Set`` without condition, laid flat where nothing else is special: the
+        commonest write, in 1.2 us instead of 2.2 (fresh keys, 20,000 entries)."""
         cache, ttl_ms = self.cache, op.ttl_ms
         if op.flags or op.keep_ttl or not 0 <= ttl_ms <= MAX_TTL_MS:
             return self._execute(op)

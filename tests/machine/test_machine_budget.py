@@ -28,7 +28,7 @@ every = pytest.mark.parametrize("policy", sorted(POLICIES))
 
 
 @every
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(
     log=logs(st.one_of(simple, atomics, onces), max_ops=10, max_batches=25),
     budget=st.integers(1, 5000),
@@ -79,7 +79,7 @@ def test_the_key_just_written_is_never_the_victim(
         assert machine.read(key).value == bytes(size)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(
     policy=policies,
     budget=st.integers(500, 4000),
