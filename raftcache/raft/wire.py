@@ -234,6 +234,8 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
 _hello_decoder = msgspec.msgpack.Decoder(Hello)
 _proof_decoder = msgspec.msgpack.Decoder(Proof)
+_MALFORMED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises: the last when fields that nobody knows are nested too deep to skip."""
 
 
 def encode_body(value: list[Message] | Hello | Proof) -> bytes:
@@ -245,7 +247,7 @@ def decode_messages(body: Bytes) -> list[Message]:
     """Inverse of ``encode_body``; ``WireError`` on anything else."""
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise WireError(f"malformed frame: {error}") from None
 
 
@@ -253,7 +255,7 @@ def decode_hello(body: Bytes) -> Hello:
     """A handshake's first frame; ``WireError`` on anything else."""
     try:
         return _hello_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise WireError(f"malformed hello: {error}") from None
 
 
@@ -261,7 +263,7 @@ def decode_proof(body: Bytes) -> Proof:
     """A handshake's second frame; ``WireError`` on anything else."""
     try:
         return _proof_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _MALFORMED as error:
         raise WireError(f"malformed proof: {error}") from None
 
 
