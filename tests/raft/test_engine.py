@@ -146,7 +146,7 @@ def test_createjournal_is_replaced_while_an_object_is_made_and_only_then() -> No
 
 
 def test_every_reading_of_the_clock_is_ours() -> None:
-    """``monotonicTime`` is looked up in the module at each call; an engine sets whose turn it is."""
+    """``monotonicTime`` is looked up in the module at each call; an engine says whose it is."""
     one, other = Rig(), Rig()
     one.lead()
     one.clock.now += 0.2
