@@ -84,7 +84,7 @@ class Link(asyncio.Protocol):
         self._hellos: tuple[bytes, bytes] = (b"", b"")
         self._seal: wire.Seal | None = None
         self._check: wire.Seal | None = None
-        self.incarnation = 0
+        self.incarnation = self._known_here = 0
         now = peers.runtime.now()
         self.opened = self.last_received = self.last_sent = now
 
@@ -206,13 +206,7 @@ class Link(asyncio.Protocol):
             if hello.sender != self._dialing:
                 raise WireError(f"{hello.sender!r} answers for {self._dialing!r}")
             self._hellos = (self._own_hello, body)
-        if hello.known > self._peers.incarnation:
-            # This node's clock was set back between two starts.
-            self._peers.incarnation = hello.known + 1
-            raise WireError("an earlier start had a later incarnation; trying again with a new one")
-        if hello.incarnation < self._peers.known.get(hello.sender, 0):
-            raise WireError("connection of an earlier incarnation")
-        self.incarnation = hello.incarnation
+        self.incarnation, self._known_here = hello.incarnation, hello.known
         self._state = _State.PROOF
         self.write_frame(wire.encode_body(wire.Proof(self._mac(self._role(own=True)))))
 
@@ -226,6 +220,12 @@ class Link(asyncio.Protocol):
         given, expected = wire.decode_proof(body).mac, self._mac(self._role(own=False))
         if not hmac.compare_digest(given, expected):
             raise WireError("the cluster secret is different there")
+        if self._known_here > self._peers.incarnation:
+            # This node's clock was set back between two starts.
+            self._peers.incarnation = self._known_here + 1
+            raise WireError("an earlier start had a later incarnation; trying again with a new one")
+        if self.incarnation < self._peers.known.get(self.node or "", 0):
+            raise WireError("connection of an earlier incarnation")
         if self._options.secret:
             secret = self._options.secret
             self._seal = wire.Seal(wire.session_key(secret, self._role(own=True), *self._hellos))
