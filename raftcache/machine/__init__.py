@@ -6,9 +6,9 @@ clock, a random number or the interpreter's mood. It never raises on an operatio
 result. It does no I/O and imports nothing of ours but ``ops``, so that tests and simulation run the
 very code that production does.
 
-``apply`` holds the machine, ``cache`` entries and the byte budget, ``costs`` what an entry costs,
-``expiry`` the deadlines, ``policies`` who is evicted, ``sessions`` the results that make retries
-harmless, ``snapshot`` the whole state as bytes.
+``apply`` holds the machine, ``evaluate`` what each operation would do, ``cache`` entries and the
+byte budget, ``costs`` what an entry costs, ``expiry`` the deadlines, ``policies`` who is evicted,
+``sessions`` the results that make retries harmless, ``snapshot`` the whole state as bytes.
 """
 
 from raftcache.machine.apply import Machine, Stats

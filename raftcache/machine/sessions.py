@@ -74,6 +74,8 @@ class Sessions:
         old = self.table.pop(op.session, None)
         if old is not None:
             self.bytes -= record_cost(op.session, old)
+        if not self.ttl_ms:
+            return
         self.insert(op.session, Record(op.seq, print_, result, now_ms))
         for _ in range(_DROPS):
             if not self.over():

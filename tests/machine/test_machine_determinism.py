@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from machine_strategies import image, logs, wild_logs
 
 from raftcache.machine import Machine
-from raftcache.ops import Batch, Set, encode_batch
+from raftcache.ops import Batch, Configure, Get, Incr, Once, Set, encode_batch
 
 many = settings(deadline=None)
 
@@ -42,6 +42,7 @@ def test_replicas_are_alike_whether_they_kept_the_batch_or_decoded_it(log: list[
 
 @many
 @given(logs())
+@example([Batch(0, (), (Configure(0, "fifo", 0, 1), Once(b"s", 0, Incr(b"n")), Get(b"n")))])
 def test_replicas_are_alike_however_operations_are_batched(log: list[Batch]) -> None:
     whole, split = Machine(), Machine()
     for batch in log:
