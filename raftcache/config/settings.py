@@ -131,7 +131,8 @@ class Settings(BaseSettings):
     )
     max_sessions: Whole = _setting(
         "Cache",
-        "Idempotency keys remembered per group; beyond it the oldest are forgotten.",
+        "Idempotency keys remembered per group, in at most an eighth of its memory; beyond that the"
+        " oldest are forgotten.",
         default=100_000,
         ge=1,
     )

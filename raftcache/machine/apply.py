@@ -130,7 +130,7 @@ class Machine:
             budget_bytes=0, policy="lru", session_ttl_ms=600_000, max_sessions=100_000
         )
         self.cache = Cache()
-        self.sessions = Sessions(self.settings.session_ttl_ms, self.settings.max_sessions)
+        self.sessions = Sessions(self.settings)
         self.stats = Stats()
 
     @property
@@ -279,7 +279,7 @@ class Machine:
             return Result(INVALID)
         self.settings = op
         self.cache.configure(op.budget_bytes, op.policy)
-        self.sessions.configure(op.session_ttl_ms, op.max_sessions)
+        self.sessions.configure(op)
         self._settle(0)
         return Result(OK)
 

@@ -3,10 +3,9 @@
 A session is a name and a rising sequence number. The same number with the same operation gets the
 first answer again; with another operation it is a mistake and is refused; a lower number is past.
 
-Bounded in every way: by number and by bytes (on average 1 KiB per session allowed), where the least
-recently used goes first, and by machine time. A forgotten session executes again, so the bounds
-say for how long a client may retry.
-"""
+Bounded in every way: by number and by bytes (on average 1 KiB per session allowed, and an eighth of
+the byte budget), where the least recently used goes first, and by machine time. A forgotten session
+executes again, so the bounds say for how long a client may retry."""
 
 from __future__ import annotations
 
@@ -16,9 +15,11 @@ from typing import Final, NamedTuple
 import mmh3
 import msgspec
 
-from raftcache.ops import Once, Result
+from raftcache.ops import Configure, Once, Result
 
 BYTES_PER_SESSION: Final = 1024
+BUDGET_SHARE: Final = 8
+"""Sessions take at most so small a part of the byte budget, beside the entries."""
 _RECORD_COST: Final = 400
 """Measured: the table's share, the record, its integers, fingerprint and result."""
 _RESULT_COST: Final = 112
@@ -46,16 +47,18 @@ def fingerprint(op: msgspec.Struct) -> bytes:
 class Sessions:
     """Least recently used first, which is also soonest to expire first."""
 
-    def __init__(self, ttl_ms: int, max_sessions: int) -> None:
+    def __init__(self, settings: Configure) -> None:
         self.table: OrderedDict[bytes, Record] = OrderedDict()
-        self.ttl_ms = ttl_ms
-        self.max_sessions = max_sessions
         self.bytes = 0
+        self.configure(settings)
 
-    def configure(self, ttl_ms: int, max_sessions: int) -> None:
+    def configure(self, settings: Configure) -> None:
         """New bounds; those beyond them go a bounded number per batch."""
-        self.ttl_ms = ttl_ms
-        self.max_sessions = max_sessions
+        self.ttl_ms = settings.session_ttl_ms
+        self.max_sessions = settings.max_sessions
+        self.max_bytes = settings.max_sessions * BYTES_PER_SESSION
+        if settings.budget_bytes:
+            self.max_bytes = min(self.max_bytes, settings.budget_bytes // BUDGET_SHARE)
 
     def find(self, session: bytes, now_ms: int) -> Record | None:
         """The session's last record, unless it has expired."""
@@ -104,9 +107,7 @@ class Sessions:
     def over(self) -> bool:
         """Whether sessions are to be forgotten; a single one may have a large result."""
         count = len(self.table)
-        return count > self.max_sessions or (
-            count > 1 and self.bytes > self.max_sessions * BYTES_PER_SESSION
-        )
+        return count > self.max_sessions or (count > 1 and self.bytes > self.max_bytes)
 
     def _drop_oldest(self) -> None:
         session, record = self.table.popitem(last=False)

@@ -194,7 +194,7 @@ def _read(data: bytes, valid_settings: Callable[[Configure], bool]) -> State:
         raise SnapshotError(f"snapshot has settings this release does not know: {head.settings}")
     cache = Cache()
     cache.time_ms, cache.version = head.time_ms, head.version
-    sessions = Sessions(head.settings.session_ttl_ms, head.settings.max_sessions)
+    sessions = Sessions(head.settings)
     marks: list[int] = []
     ghosts: list[int] = []
     for kind, payload in frames:

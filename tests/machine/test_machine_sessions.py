@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from machine_strategies import atomics, configured, image, logs, simple, writes
 
 from raftcache.machine import Machine
-from raftcache.machine.sessions import BYTES_PER_SESSION
+from raftcache.machine.sessions import BUDGET_SHARE, BYTES_PER_SESSION
 from raftcache.ops import (
     Atomic,
     Batch,
@@ -151,3 +151,14 @@ def test_fewer_sessions_are_reached_at_once_and_the_bytes_are_given_back() -> No
     assert machine.stats.sessions == 3
     do(machine, Configure(0, "lru", 10_000, 0))
     assert machine.stats.session_bytes == 0
+
+
+def test_sessions_take_at_most_an_eighth_of_the_byte_budget() -> None:
+    budget = 80_000
+    machine = configured(budget=budget)
+    for number in range(1000):
+        do(machine, Once(b"%d" % number, 0, Incr(b"counter")))
+    assert 0 < machine.stats.session_bytes <= budget // BUDGET_SHARE
+    assert (
+        do(machine, Once(b"999", 0, Incr(b"counter"))).number == 1000
+    )  # the latest is still known
