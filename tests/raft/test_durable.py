@@ -578,6 +578,53 @@ def test_an_installed_snapshot_is_durable_only_with_its_segment(machine: Machine
     assert machine.snapshot is not None and machine.snapshot.header.index == 20
 
 
+def test_a_snapshot_at_the_index_of_the_last_one_is_not_written_again() -> None:
+    """Recovery needs that file: a crash in the middle of writing it anew would be the end."""
+    for limit in range(8):
+        machine = Machine(limit)
+        journal = machine.open()
+        fill(journal, *[b"%d" % i for i in range(10)])
+        machine.store(journal, snapshot_at(journal, 5), b"state")
+        machine.run()
+        machine.disk.limit = machine.disk.changes + limit
+        machine.store(journal, snapshot_at(journal, 5), b"state")
+        with contextlib.suppress(PowerCutError):
+            machine.run()
+        machine.disk.limit = None
+        journal = machine.restart()
+        assert machine.snapshot is not None and machine.snapshot.state == b"state"
+        assert journal.last_index == 10
+
+
+def test_a_rotation_that_fails_is_repeated_for_the_newest_snapshot(machine: Machine) -> None:
+    """Meanwhile a snapshot of the leader's replaced the log: the older one goes with nothing that
+    is still here."""
+    journal = machine.open()
+    fill(journal, *[b"%d" % i for i in range(10)])
+    machine.run()
+    machine.store(journal, snapshot_at(journal, 5), b"state at 5")
+    machine.scheduler.run_until(lambda: journal._rotating is not None, machine.scheduler.now + 1)
+    machine.disk.fail_syncs = 1
+    machine.run(0.1)
+    theirs = SnapshotHeader(50, 9, 9, b"theirs")
+
+    async def install() -> None:
+        assert await journal.store(theirs, [b"state at 50"])
+        journal.installing(True)
+        journal.clear()
+        journal.add(*theirs.previous)
+        journal.add(*theirs.last)
+        journal.installing(False)
+        journal.begin_segment(50)
+
+    machine.runtime.spawn(install(), "install")
+    assert machine.scheduler.run_until(lambda: journal._segment == 2, machine.scheduler.now + 1)
+    assert journal.durable_index == 50
+    journal = machine.restart()
+    assert machine.snapshot is not None and machine.snapshot.state == b"state at 50"
+    assert journal.last_index == 50
+
+
 def test_trimming_spares_what_the_next_segment_must_begin_with(machine: Machine) -> None:
     """Rotation that fails for a while (disk full) must still find the entries after the
     snapshot."""
@@ -633,6 +680,21 @@ def test_a_failed_sync_is_not_repeated_on_the_same_pages(machine: Machine) -> No
     machine.run(1.0)
     assert journal.durable_index == 2
     assert commands(machine.restart(power=True)) == [b"before", b"x"]
+
+
+def test_what_a_killed_process_wrote_and_did_not_sync_is_synced_before_it_counts() -> None:
+    """Its successor finds it in the page cache; a power failure then must not take it away."""
+    for seed in range(40):
+        machine = Machine(seed)
+        journal = machine.open()
+        fill(journal, b"x")
+        journal.setCurrentTerm(3, "n2")
+        machine.run(0.0)
+        journal = machine.restart(power=False)
+        durable_index, term = journal.durable_index, journal.getCurrentTerm()
+        journal = machine.restart(power=True)
+        assert journal.last_index >= durable_index, f"seed {seed}"
+        assert journal.getCurrentTerm() == term, f"seed {seed}"
 
 
 @pytest.mark.xfail(

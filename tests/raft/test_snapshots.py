@@ -116,9 +116,12 @@ def test_a_chunk_out_of_order_is_ignored() -> None:
         c.turn()
     c.pass_time(0.05)
     assert c["a"].log == before
-    for chunk in chunks:
+    c.pass_time(1.0)
+    for chunk in [chunks[0], *chunks[:-1], *chunks[1:]]:
         c["a"].group.on_message(leader.name, chunk)
         c.turn()
+    c.pass_time(0.05)
+    assert c["a"].group.snapshots.received == 1, "what came twice was taken once"
     c.converge()
 
 

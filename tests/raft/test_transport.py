@@ -401,6 +401,22 @@ def test_an_acknowledgement_counts_only_once_the_leaders_own_disk_has_the_entry(
     assert proposal.outcome is Outcome.APPLIED
 
 
+def test_an_acknowledgement_waits_until_its_term_is_durable() -> None:
+    """Raft figure 2: currentTerm is persistent state, too. The entries are on disk already."""
+    c = Cluster(durable=True)
+    c.elect("a")
+    c.flow(0.1)
+    slow_disk(c, "c")
+    c.isolate("a")
+    term, last, last_term = c["c"].term, c["c"].journal.last_index, c["c"].journal.last_term
+    c.sent.clear()
+    c["c"].group.on_message("b", wire.Append(GROUP, term + 1, last, last_term, 0, []))
+    c.pass_time(0.1)
+    assert not c.count_sent("c", "b", wire.AppendReply)
+    c.pass_time(0.15)
+    assert c.count_sent("c", "b", wire.AppendReply)
+
+
 def test_a_vote_waits_for_the_disk() -> None:
     """S4a. A voter that could forget its vote could vote twice in a term (Raft section 5.2)."""
     c = Cluster(durable=True)
@@ -433,9 +449,11 @@ def test_what_was_held_for_the_disk_is_void_in_another_term() -> None:
     assert c.elect().name == "a"
     slow_disk(c, "c", 0.1)
     c["b"].group.engine.campaign()
-    c.turn()
+    c.pass_time(0.01)
+    assert c.pending("b", "c", wire.RequestVote)
     c.deliver("b", "c")
     voted_in = c["c"].term
+    assert c["c"].journal.getVotedForNodeId() == "b"
     c["c"].group.on_message("a", wire.TermNotice(GROUP, voted_in + 5))
     c.held = {("c", "b"), ("b", "c"), ("a", "c"), ("c", "a")}
     c.flow(0.3)
