@@ -413,8 +413,8 @@ class Router:
         ask(replica, message.kind, request, staleness, message.target, self)
 
     def _on_reply(self, node: str, message: ForwardReply) -> None:
-        sent_to, tickets = self._forwarded.pop(message.id, ("", []))
-        if not tickets:
+        sent_to, tickets = self._forwarded.get(message.id, ("", []))
+        if sent_to != node:
             return
         try:
             outcome = Outcome(message.outcome)
@@ -423,6 +423,7 @@ class Router:
         group, results, at = tickets[0].group, message.results, 0
         if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
             raise wire.WireError(f"{len(results)} results from {sent_to!r}")
+        del self._forwarded[message.id]
         if outcome is not Outcome.APPLIED:
             self._hints.pop(group, None)
         for ticket in tickets:
