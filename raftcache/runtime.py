@@ -144,7 +144,11 @@ class RealDisk:
     """``Disk`` over the operating system."""
 
     def make_directory(self, path: str) -> None:
+        missing = [p for p in (Path(path), *Path(path).parents) if not p.exists()]
         Path(path).mkdir(parents=True, exist_ok=True)
+        for directory in missing:
+            # A directory entry, too, is lost with the power unless its parent is synced.
+            _sync_directory(str(directory.parent))
 
     def list(self, directory: str) -> list[str]:
         return sorted(os.listdir(directory))

@@ -33,6 +33,8 @@ _RECOVERING: Final = b"recovering\n"
 _WHOLE: Final = b"whole\n"
 RETRY_S: Final = 0.5
 """After a failed write (disk full, say) it is tried again this much later."""
+STORE_RETRY_S: Final = 5.0
+"""After a snapshot that could not be stored the next one is tried so much later."""
 SNAPSHOT_AFTER_BYTES: Final = 64 * 1024 * 1024
 """A segment longer than this, and than the snapshot before, makes the next snapshot due."""
 
@@ -148,6 +150,7 @@ class DurableJournal(Journal):
         self._stores: set[int] = set()
         self._rotation: int | None = None
         self._rotating: int | None = None
+        self._store_again_at = 0.0
         self._snapshot_index = 0
         self._snapshot_bytes = 0
 
@@ -391,7 +394,9 @@ class DurableJournal(Journal):
     def snapshot_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
         limit = max(SNAPSHOT_AFTER_BYTES, 2 * self._snapshot_bytes)
-        return self._good_size > limit and not self._stores and self._rotation is None
+        if self._good_size <= limit or self._stores or self._rotation is not None:
+            return False
+        return self._runtime.now() >= self._store_again_at
 
     async def store(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> bool:
         """Write a snapshot, durably; False when that failed or the journal was closed meanwhile."""
@@ -418,6 +423,7 @@ class DurableJournal(Journal):
                 file.close()
         except OSError as error:
             _log.error("snapshot not stored", error=str(error), file=path)
+            self._store_again_at = self._runtime.now() + STORE_RETRY_S
             with contextlib.suppress(OSError):
                 self._disk.delete(path)
             return False

@@ -99,9 +99,10 @@ class FollowerReads:
 
     def on_reply(self, node: str, message: wire.ReadIndexReply) -> None:
         """The leader's answer."""
-        asked = self._asked.pop(message.id, None)
+        asked = self._asked.get(message.id)
         if asked is None or asked[0] != node:
             return
+        del self._asked[message.id]
         if message.index == 0:
             self._finish(asked[1], asked[2], False)
         else:

@@ -669,6 +669,29 @@ def test_nothing_is_durable_while_the_disk_is_full_and_all_of_it_when_there_is_r
     assert (journal.getCurrentTerm(), journal.getVotedForNodeId()) == (5, "n2")
 
 
+def test_a_snapshot_that_finds_no_room_is_due_again_only_after_a_while(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "SNAPSHOT_AFTER_BYTES", 100)
+    journal = machine.open()
+    fill(journal, b"x" * 200)
+    machine.run(1.0)
+    assert journal.snapshot_due
+    machine.disk.free_bytes = 10
+    stored: list[bool] = []
+
+    async def store() -> None:
+        stored.append(await journal.store(SnapshotHeader(2, 1, 0, b"\x40"), [b"s" * 100]))
+
+    machine.runtime.spawn(store(), "store")
+    machine.run(1.0)
+    assert stored == [False]
+    machine.disk.free_bytes = None
+    assert not journal.snapshot_due
+    machine.run(durable.STORE_RETRY_S)
+    assert journal.snapshot_due
+
+
 def test_a_failed_sync_is_not_repeated_on_the_same_pages(machine: Machine) -> None:
     """After a failed fsync the page cache calls clean what the disk does not have: another fsync
     would say that all is well ("fsyncgate"). The block is cut off and written again."""
