@@ -11,39 +11,19 @@ key. At the deadline a ticket ends as ``UNAVAILABLE`` or, if any attempt may hav
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-import msgspec
-import structlog
-
+from raftcache.forwarding import Forward, Forwarder, Kind, Ticket, size_of
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Atomic, Get, Once, Op, Result, Set, Simple, Status, Write
 from raftcache.partition import SlotMap
-from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.replica import Replica, Request
+from raftcache.replica import Finish, Replica, Request
 from raftcache.runtime import Runtime
 from raftcache.service import Consistency
-
-_log = structlog.get_logger()
-
-MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
-"""Of keys and values in one forwarded message; one larger request still goes whole."""
-
-
-class Kind(enum.IntEnum):
-    """What is asked of a replica."""
-
-    WRITE = 0
-    READ = 1
-    LEASE_READ = 2
-    STALE_READ = 3
-    TRANSFER = 4
-
 
 _READ_KIND: Final = {
     Consistency.LINEARIZABLE: Kind.READ,
@@ -52,73 +32,8 @@ _READ_KIND: Final = {
 }
 
 
-class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
-    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
-
-    id: int
-    group: int
-    kind: Kind
-    ops: list[Get | Write]
-    max_staleness_ms: int = -1
-    target: str = ""
-
-
-class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
-    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``."""
-
-    id: int
-    outcome: int
-    results: list[Result]
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
-
-
-class Ticket:
-    """Part of a request on its way. ``finish`` is called once, with as many results as
-    operations."""
-
-    __slots__ = (
-        "deadline",
-        "exposed",
-        "finish",
-        "finished",
-        "group",
-        "kind",
-        "max_staleness_s",
-        "ops",
-        "repeatable",
-        "size",
-        "tainted",
-        "target",
-    )
-
-    def __init__(
-        self,
-        group: int,
-        kind: Kind,
-        ops: Sequence[Get | Write],
-        size: int,
-        deadline: float,
-        finish: Callable[[Sequence[Result]], None],
-    ) -> None:
-        self.group = group
-        self.kind = kind
-        self.ops = ops
-        self.size = size
-        self.deadline = deadline
-        self.finish = finish
-        self.finished = False
-        self.exposed = False
-        """The attempt under way may have an effect."""
-        self.tainted = False
-        """An earlier attempt may have had an effect."""
-        self.repeatable = kind is not Kind.WRITE
-        self.max_staleness_s: float | None = None
-        self.target = ""
 
 
 class Router:
@@ -142,16 +57,12 @@ class Router:
         self._group_of = slots.group_of
         self._placement = placement
         self._replicas = replicas
-        self._metrics = metrics
         self._limits = limits
         self._outstanding: dict[Ticket, None] = {}
         self._operations = 0
         self._bytes = 0
         self._parked: dict[int, list[Ticket]] = {}
-        self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
-        self._flushing = False
-        self._forwarded: dict[int, tuple[str, list[Ticket]]] = {}
-        self._next_id = 0
+        self._forwarder = Forwarder(runtime, peers, metrics, self._ended, self._serve)
         self._hints: dict[int, str] = {}
         self._transfers: list[tuple[int, Callable[[Outcome], None], float]] = []
 
@@ -169,7 +80,7 @@ class Router:
             if not future.done():
                 future.set_result(results[0])
 
-        ticket = Ticket(self._group_of(key), Kind.WRITE, (op,), _size(op), deadline, finish)
+        ticket = Ticket(self._group_of(key), Kind.WRITE, (op,), size_of(op), deadline, finish)
         ticket.repeatable = type(op) is Once
         self._admit(ticket)
         return future
@@ -242,7 +153,7 @@ class Router:
     ) -> Ticket:
         reading = all(type(op) is Get for op in part)
         kind = Kind.READ if reading else Kind.WRITE
-        size = sum([_size(op) for op in part])
+        size = sum([size_of(op) for op in part])
         count = len(part)
         wrapped: Sequence[Get | Write] = part
         if atomic and not reading:
@@ -297,7 +208,7 @@ class Router:
             assert replica is not None
             self._give(replica, ticket)
         elif leader is not None and self._peers.connected(leader):
-            self._forward(leader, ticket)
+            self._forwarder.add(leader, ticket)
         else:
             self._parked.setdefault(group, []).append(ticket)
 
@@ -328,6 +239,7 @@ class Router:
         if outcome is Outcome.APPLIED:
             self._finish(ticket, results)
             return
+        self._hints.pop(ticket.group, None)
         if outcome is Outcome.UNKNOWN:
             if not ticket.repeatable:
                 self._finish(ticket, [_UNKNOWN] * len(ticket.ops))
@@ -342,101 +254,24 @@ class Router:
         self._bytes -= ticket.size
         ticket.finish(results)
 
-    # -- to other nodes
-
-    def _forward(self, leader: str, ticket: Ticket) -> None:
-        box = self._outbox.setdefault((leader, ticket.group, ticket.kind), [])
-        box.append(ticket)
-        if not self._flushing:
-            self._flushing = True
-            self._runtime.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        outbox, self._outbox = self._outbox, {}
-        for (node, group, kind), tickets in outbox.items():
-            if kind in (Kind.STALE_READ, Kind.TRANSFER):
-                for ticket in tickets:
-                    self._send(node, group, kind, [ticket])
-                continue
-            run: list[Ticket] = []
-            size = 0
-            for ticket in tickets:
-                if run and size + ticket.size > MAX_FORWARD_BYTES:
-                    self._send(node, group, kind, run)
-                    run, size = [], 0
-                run.append(ticket)
-                size += ticket.size
-            self._send(node, group, kind, run)
-
-    def _send(self, node: str, group: int, kind: Kind, tickets: list[Ticket]) -> None:
-        tickets = [ticket for ticket in tickets if not ticket.finished]
-        if not tickets:
-            return
-        self._next_id += 1
-        forward = Forward(self._next_id, group, kind, [op for t in tickets for op in t.ops])
-        if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
-            forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
-        forward.target = tickets[0].target
-        if self._peers.send(node, wire.Payload(_encoder.encode(forward))):
-            self._forwarded[self._next_id] = (node, tickets)
-            self._metrics[group].forwarded += len(forward.ops)
-            for ticket in tickets:
-                ticket.exposed = kind is Kind.WRITE
-        else:
-            for ticket in tickets:
-                self._ended(ticket, Outcome.NOT_APPLIED, ())
-
     def on_payload(self, node: str, data: bytes) -> None:
         """A message of another node's router; ``WireError`` when it is none."""
-        try:
-            message = _decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise wire.WireError(f"malformed payload: {error}") from None
-        if isinstance(message, Forward):
-            self._on_forward(node, message)
-        else:
-            self._on_reply(node, message)
+        self._forwarder.on_payload(node, data)
 
-    def _on_forward(self, node: str, message: Forward) -> None:
-        def finish(outcome: Outcome, results: Sequence[Result]) -> None:
-            reply = ForwardReply(message.id, outcome.value, list(results))
-            self._peers.send(node, wire.Payload(_encoder.encode(reply)))
-
+    def _serve(self, message: Forward, finish: Finish) -> None:
+        """What another node asks of the replica here."""
         replica = self._replicas.get(message.group)
         if replica is None:
             finish(Outcome.NOT_APPLIED, ())
             return
         staleness = message.max_staleness_ms / 1000 if message.max_staleness_ms >= 0 else None
-        size = sum([_size(op) for op in message.ops])
+        size = sum([size_of(op) for op in message.ops])
         request = Request(message.ops, size, finish)
         ask(replica, message.kind, request, staleness, message.target, self)
 
-    def _on_reply(self, node: str, message: ForwardReply) -> None:
-        sent_to, tickets = self._forwarded.get(message.id, ("", []))
-        if sent_to != node:
-            return
-        try:
-            outcome = Outcome(message.outcome)
-        except ValueError:
-            raise wire.WireError(f"outcome {message.outcome}") from None
-        group, results, at = tickets[0].group, message.results, 0
-        if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
-            raise wire.WireError(f"{len(results)} results from {sent_to!r}")
-        del self._forwarded[message.id]
-        if outcome is not Outcome.APPLIED:
-            self._hints.pop(group, None)
-        for ticket in tickets:
-            count = len(ticket.ops)
-            self._ended(ticket, outcome, results[at : at + count])
-            at += count
-
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""
-        lost = [i for i, (sent_to, _) in self._forwarded.items() if sent_to == node]
-        for i in lost:
-            for ticket in self._forwarded.pop(i)[1]:
-                self._ended(ticket, Outcome.UNKNOWN, ())
+        self._forwarder.on_down(node)
         self._hints = {group: hint for group, hint in self._hints.items() if hint != node}
 
     # -- waiting
@@ -524,17 +359,6 @@ def _key(op: Get | Write | Op) -> bytes | None:
     if isinstance(op, Atomic):
         return op.ops[0].key if op.ops else None
     return getattr(op, "key", None)
-
-
-def _size(op: Get | Write) -> int:
-    """Bytes of keys and values, the bulk of what an operation takes anywhere."""
-    if type(op) is Set:
-        return len(op.key) + len(op.value)
-    if isinstance(op, Once):
-        return len(op.session) + _size(op.op)
-    if isinstance(op, Atomic):
-        return sum(_size(each) for each in op.ops)
-    return len(op.key)
 
 
 def _atomic(part: Sequence[Get | Write]) -> Write:

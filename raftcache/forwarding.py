@@ -1,0 +1,221 @@
+"""Operations on their way to the node that leads their group, and the answers back.
+
+All requests of one turn of the event loop for the same group, node and kind travel as one message.
+What was sent on a connection that then closed has an unknown outcome; what could not be sent was
+surely not applied.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from raftcache.metrics import GroupMetrics
+from raftcache.ops import Atomic, Get, Once, Result, Set, Write
+from raftcache.raft import wire
+from raftcache.raft.group import Outcome
+from raftcache.raft.peers import Peers
+from raftcache.replica import Finish
+from raftcache.runtime import Runtime
+
+MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
+"""Of keys and values in one forwarded message; one larger request still goes whole."""
+
+
+class Kind(enum.IntEnum):
+    """What is asked of a replica."""
+
+    WRITE = 0
+    READ = 1
+    LEASE_READ = 2
+    STALE_READ = 3
+    TRANSFER = 4
+
+
+class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
+    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
+
+    id: int
+    group: int
+    kind: Kind
+    ops: list[Get | Write]
+    max_staleness_ms: int = -1
+    target: str = ""
+
+
+class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
+    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``."""
+
+    id: int
+    outcome: int
+    results: list[Result]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
+
+
+class Ticket:
+    """The part of a request that belongs to one group. ``finish`` is called once, with as many
+    results as operations."""
+
+    __slots__ = (
+        "deadline",
+        "exposed",
+        "finish",
+        "finished",
+        "group",
+        "kind",
+        "max_staleness_s",
+        "ops",
+        "repeatable",
+        "size",
+        "tainted",
+        "target",
+    )
+
+    def __init__(
+        self,
+        group: int,
+        kind: Kind,
+        ops: Sequence[Get | Write],
+        size: int,
+        deadline: float,
+        finish: Callable[[Sequence[Result]], None],
+    ) -> None:
+        self.group = group
+        self.kind = kind
+        self.ops = ops
+        self.size = size
+        self.deadline = deadline
+        self.finish = finish
+        self.finished = False
+        self.exposed = False
+        """The attempt under way may have an effect."""
+        self.tainted = False
+        """An earlier attempt may have had an effect."""
+        self.repeatable = kind is not Kind.WRITE
+        self.max_staleness_s: float | None = None
+        self.target = ""
+
+
+class Forwarder:
+    """One node's messages to other nodes' routers. ``ended`` hears how every attempt ended;
+    ``serve`` gives what other nodes ask to the replica here."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        peers: Peers,
+        metrics: Mapping[int, GroupMetrics],
+        ended: Callable[[Ticket, Outcome, Sequence[Result]], None],
+        serve: Callable[[Forward, Finish], None],
+    ) -> None:
+        self._runtime = runtime
+        self._peers = peers
+        self._metrics = metrics
+        self._ended = ended
+        self._serve = serve
+        self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
+        self._flushing = False
+        self._sent: dict[int, tuple[str, list[Ticket]]] = {}
+        self._next_id = 0
+
+    def add(self, node: str, ticket: Ticket) -> None:
+        """Send with what else goes there in this turn."""
+        self._outbox.setdefault((node, ticket.group, ticket.kind), []).append(ticket)
+        if not self._flushing:
+            self._flushing = True
+            self._runtime.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        outbox, self._outbox = self._outbox, {}
+        for (node, group, kind), tickets in outbox.items():
+            if kind in (Kind.STALE_READ, Kind.TRANSFER):
+                # Each has terms of its own.
+                for ticket in tickets:
+                    self._send(node, group, kind, [ticket])
+                continue
+            run: list[Ticket] = []
+            size = 0
+            for ticket in tickets:
+                if run and size + ticket.size > MAX_FORWARD_BYTES:
+                    self._send(node, group, kind, run)
+                    run, size = [], 0
+                run.append(ticket)
+                size += ticket.size
+            self._send(node, group, kind, run)
+
+    def _send(self, node: str, group: int, kind: Kind, tickets: list[Ticket]) -> None:
+        tickets = [ticket for ticket in tickets if not ticket.finished]
+        if not tickets:
+            return
+        self._next_id += 1
+        forward = Forward(self._next_id, group, kind, [op for t in tickets for op in t.ops])
+        if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
+            forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
+        forward.target = tickets[0].target
+        if self._peers.send(node, wire.Payload(_encoder.encode(forward))):
+            self._sent[self._next_id] = (node, tickets)
+            self._metrics[group].forwarded += len(forward.ops)
+            for ticket in tickets:
+                ticket.exposed = kind is Kind.WRITE
+        else:
+            for ticket in tickets:
+                self._ended(ticket, Outcome.NOT_APPLIED, ())
+
+    def on_payload(self, node: str, data: bytes) -> None:
+        """A message of another node's router; ``WireError`` when it is none."""
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise wire.WireError(f"malformed payload: {error}") from None
+        if isinstance(message, Forward):
+            self._on_forward(node, message)
+        else:
+            self._on_reply(node, message)
+
+    def _on_forward(self, node: str, message: Forward) -> None:
+        def finish(outcome: Outcome, results: Sequence[Result]) -> None:
+            reply = ForwardReply(message.id, outcome.value, list(results))
+            self._peers.send(node, wire.Payload(_encoder.encode(reply)))
+
+        self._serve(message, finish)
+
+    def _on_reply(self, node: str, message: ForwardReply) -> None:
+        sent_to, tickets = self._sent.get(message.id, ("", []))
+        if sent_to != node:
+            return
+        try:
+            outcome = Outcome(message.outcome)
+        except ValueError:
+            raise wire.WireError(f"outcome {message.outcome}") from None
+        results, at = message.results, 0
+        if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
+            raise wire.WireError(f"{len(results)} results from {sent_to!r}")
+        del self._sent[message.id]
+        for ticket in tickets:
+            count = len(ticket.ops)
+            self._ended(ticket, outcome, results[at : at + count])
+            at += count
+
+    def on_down(self, node: str) -> None:
+        """The connection to ``node`` ended, with the answers that were to come on it."""
+        for number in [i for i, (sent_to, _) in self._sent.items() if sent_to == node]:
+            for ticket in self._sent.pop(number)[1]:
+                self._ended(ticket, Outcome.UNKNOWN, ())
+
+
+def size_of(op: Get | Write) -> int:
+    """Bytes of keys and values, the bulk of what an operation takes anywhere."""
+    if type(op) is Set:
+        return len(op.key) + len(op.value)
+    if isinstance(op, Once):
+        return len(op.session) + size_of(op.op)
+    if isinstance(op, Atomic):
+        return sum(size_of(each) for each in op.ops)
+    return len(op.key)
