@@ -179,6 +179,9 @@ class RealDisk:
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
+        except OSError:
+            os.unlink(temporary)
+            raise
         finally:
             os.close(descriptor)
         os.replace(temporary, path)

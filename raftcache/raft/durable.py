@@ -162,7 +162,7 @@ class DurableJournal(Journal):
         it cannot be read."""
         journal = cls(runtime, directory)
         runtime.disk.make_directory(directory)
-        names = runtime.disk.list(directory)
+        names = journal._names()
         if journal._incomplete(names):
             # All but the file that says so: it must outlive what it speaks of.
             for name in names:
@@ -181,9 +181,16 @@ class DurableJournal(Journal):
         if not segments:
             journal._segment = 1
         journal._file = journal._disk.append(journal._path(journal._segment))
-        # A process killed before its sync leaves what the page cache has, not yet the disk.
         journal._file.sync()
         return journal
+
+    def _names(self) -> list[str]:
+        """The files here, without what a replacement that was cut short left behind."""
+        names = self._disk.list(self._directory)
+        for name in names:
+            if name.endswith(".tmp"):
+                self._disk.delete(f"{self._directory}/{name}")
+        return [name for name in names if not name.endswith(".tmp")]
 
     def _incomplete(self, names: list[str]) -> bool:
         """Whether an earlier process had not recovered yet: what it left must not be relied on."""
@@ -226,7 +233,19 @@ class DurableJournal(Journal):
                     "directory from a copy, or empty it to let this node start anew from the others"
                 )
             _log.warning("torn write at the end of the journal cut off", file=path)
-            self._disk.truncate(path, self._good_size)
+        if last:
+            self._make_durable(path, data)
+
+    def _make_durable(self, path: str, data: bytes) -> None:
+        """What was read may be in the page cache only: a process killed before its sync leaves it
+        there, and after a failed sync the cache even calls it clean, so that another sync would do
+        nothing. A new copy is surely on the disk; on a full disk a sync is the best there is."""
+        try:
+            self._disk.replace(path, data[: self._good_size])
+        except OSError as error:
+            _log.warning("journal not copied at start", file=path, error=str(error))
+            if self._good_size < len(data):
+                self._disk.truncate(path, self._good_size)
 
     def _redo(self, path: str, record: _Record) -> None:
         entries = self._entries
