@@ -721,7 +721,7 @@ def test_what_a_replacement_cut_short_left_behind_is_removed(machine: Machine) -
     journal = machine.open()
     fill(journal, b"x")
     machine.run()
-    machine.disk.append(f"{DIRECTORY}/journal-0000000001.tmp").write(b"half of")
+    machine.disk.replace(f"{DIRECTORY}/journal-0000000001.tmp", b"half of")
     journal = machine.restart()
     assert commands(journal) == [b"x"]
     assert not any(name.endswith(".tmp") for name in machine.disk.list(DIRECTORY))
