@@ -206,16 +206,15 @@ def _introduce(
     """Say what runs, where, and how to use it."""
     from raftcache.cli.status import table
 
-    where = "in memory only" if cluster.memory else f"in {cluster.directory}"
-    if cluster.temporary:
-        where += " (removed at the end)"
-    console.print(f"Ready after {seconds:.1f} s; data {where}\n", soft_wrap=True)
+    where = "in memory only" if cluster.memory else f"in {cluster.directory}/NODE"
+    console.print(f"Ready after {seconds:.1f} s; data {where}", soft_wrap=True)
+    end = " (removed at the end)" if cluster.temporary else ""
+    console.print(f"Logs in {cluster.directory}/NODE.log{end}\n", soft_wrap=True)
     if brief:
         return
-    nodes = table("Nodes", ("node", "url", "data and log"), ("pid",))
+    nodes = table("Nodes", ("node", "url"), ("pid",))
     for node in cluster.nodes:
-        data = "" if cluster.memory else f"{cluster.directory / node.id}, "
-        nodes.add_row(node.id, node.url, f"{data}{node.log}", str(node.process.pid))
+        nodes.add_row(node.id, node.url, str(node.process.pid))
     console.print(nodes)
     leaders = table("Who leads what", ("group", "leader", "replicas"), ("slots",))
     for group in status["groups"]:
