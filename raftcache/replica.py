@@ -331,6 +331,7 @@ class Replica:
     def on_timer(self) -> None:
         """To be called every half heartbeat."""
         self.raft.on_timer()
+        self._count_raft()
         if not self.raft.leader_ready or not self.raft.accepts:
             return
         now = self._runtime.now()
@@ -344,6 +345,14 @@ class Replica:
             deadline = self.machine.next_deadline_ms()
             if deadline is not None and deadline <= self.clock_ms():
                 self._propose([], ())
+
+    def _count_raft(self) -> None:
+        """What ``raft`` counts for itself, which knows nothing of metrics."""
+        metrics, raft = self.metrics, self.raft
+        metrics.read_rounds = raft.reads.rounds
+        metrics.elections = raft.campaigns
+        metrics.snapshots_sent = raft.snapshots.sent
+        metrics.snapshots_received = raft.snapshots.received
 
     def _configure(self) -> None:
         def done(_outcome: Outcome, _results: Sequence[Result]) -> None:

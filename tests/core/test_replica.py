@@ -205,3 +205,22 @@ def test_a_batch_of_writes_shares_one_log_entry(stage: Stage) -> None:
     for future in pending:
         stage.result(future)
     assert node.replicas[0].raft.last_index == before + 1
+
+
+def test_what_raft_counts_reaches_the_metrics() -> None:
+    stage = Stage(durable=False)
+    leader = stage.leader(0)
+    stage.set(stage.key_of(0), b"v")
+    stage.read(stage.key_of(0), leader)
+    for _, replica in stage.cluster.replicas(0):
+        replica.raft._options = type(replica.raft._options)(log_retention_bytes=1)
+    victim = stage.followers(0)[0]
+    stage.cluster.crash(victim, power=True)
+    for _ in range(5):
+        stage.set(stage.key_of(0), b"v" * 1000, leader)
+    stage.cluster.start(victim)
+    stage.until(stage.ready, 10.0)
+    stage.wait(0.1)
+    sent = stage.node(leader).group_metrics[0]
+    assert sent.elections >= 1 and sent.read_rounds >= 1 and sent.snapshots_sent >= 1
+    assert stage.node(victim).group_metrics[0].snapshots_received >= 1
