@@ -405,9 +405,7 @@ class RaftGroup:
             self._network.send(node, wire.TermNotice(self.group, self.engine.term))
             return
         if message.term > self.engine.term or self.engine.leader != node:
-            self.engine.deliver(
-                node, {"type": "append_entries", "term": message.term, "commit_index": 0}
-            )
+            self._transport.contact(node, message.term, 0)
             self.schedule()
         self._election.heard_leader()
         if message.lease_ms > 0:
@@ -428,9 +426,7 @@ class RaftGroup:
             self._network.send(node, wire.TermNotice(self.group, self.engine.term))
             return
         self._election.heard_leader()
-        self.engine.deliver(
-            node, {"type": "append_entries", "term": message.term, "commit_index": 0}
-        )
+        self._transport.contact(node, message.term, 0)
         self.snapshots.on_chunk(node, message)
 
     def on_up(self, node: str) -> None:

@@ -314,22 +314,23 @@ class GroupTransport:
         return self._conflict[1] if self._conflict and self._conflict[0] == term else default
 
     def _refuse(self, node: str, term: int, next_index: int) -> None:
-        self._contact(node, term, 0)
+        self.contact(node, term, 0)
         reply = {"next_node_idx": next_index, "reset": True, "success": False}
         self._send_reply(node, reply)
 
     def _verified(self, node: str, message: wire.Append, index: int) -> None:
         """The log equals the leader's up to ``index``, and that is all this message says."""
-        self._contact(node, message.term, min(message.commit, index))
+        self.contact(node, message.term, min(message.commit, index))
         self._acknowledge(node, self.engine.term, index + 1)
 
-    def _contact(self, node: str, term: int, commit: int) -> None:
+    def contact(self, node: str, term: int, commit: int) -> None:
+        """A heartbeat without log effect: ``node`` leads in ``term``, and so much is committed."""
         up = {"type": "append_entries", "term": term, "commit_index": commit}
         self.engine.deliver(node, up)
 
     def installed(self, node: str, term: int, index: int) -> None:
         """A snapshot made the log equal to the leader's up to ``index``."""
-        self._contact(node, term, index)
+        self.contact(node, term, index)
         self._acknowledge(node, self.engine.term, index + 1)
 
     def on_append_reply(self, node: str, message: wire.AppendReply) -> None:
