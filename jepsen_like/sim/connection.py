@@ -39,6 +39,7 @@ class Pipe:
         self._network = network
         self._source = source
         self._target = target
+        self._hosts = (source.host, target.host)
         self._flight: deque[tuple[float, bytes | None]] = deque()
         self._size = 0  # bytes in flight
         self._unacknowledged = 0  # delivered, but no acknowledgement came back
@@ -55,23 +56,28 @@ class Pipe:
         """Take from the source's buffer what the window allows; then its FIN, if it closes."""
         source = self._source
         buffer = source.buffer
-        while buffer and (room := self._room()) > 0:
+        while buffer and (room := self.room()) > 0:
             piece = bytes(buffer[:room])
             del buffer[: len(piece)]
-            draw = self._network.random
-            if len(piece) > 1 and draw.random() < self._network.cut:
-                cut = draw.randint(1, len(piece) - 1)
-                self._send(piece[:cut])
-                self._send(piece[cut:])
-            else:
-                self._send(piece)
+            self.take(piece)
         source.acknowledged()
         if source.closing and not source.lost and not buffer:
             self.finish()
             source.finish(None)
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """So many bytes the window allows now."""
         return WINDOW - self._size - self._unacknowledged - self._target.unread
+
+    def take(self, piece: bytes) -> None:
+        """Send ``piece``, which fits into the window, whole or in two."""
+        network = self._network
+        if len(piece) > 1 and network.random.random() < network.cut:
+            cut = network.random.randint(1, len(piece) - 1)
+            self._send(piece[:cut])
+            self._send(piece[cut:])
+        else:
+            self._send(piece)
 
     def finish(self) -> None:
         """Send a FIN after what is on the way, once."""
@@ -82,13 +88,15 @@ class Pipe:
     def _send(self, piece: bytes | None) -> None:
         network = self._network
         size = 0 if piece is None else len(piece)
-        arrival = network.scheduler.now + network.travel(self._source.host, self._target.host)
+        arrival = network.scheduler.now + network.travel(*self._hosts)
         if network.bandwidth is not None:
             arrival = max(arrival, self._last) + size / network.bandwidth
-        self._last = max(arrival, self._last)
+        if arrival > self._last:
+            self._last = arrival
         self._size += size
         self._flight.append((self._last, piece))
-        self._arm()
+        if self._timer is None:
+            self._arm()
 
     def _arm(self) -> None:
         if self._timer is None and self._flight and self._stuck_since is None:
@@ -96,34 +104,34 @@ class Pipe:
 
     def _arrive(self) -> None:
         self._timer = None
-        network = self._network
-        if not network.passes(self._source.host, self._target.host):
+        network, flight = self._network, self._flight
+        if not network.passes(*self._hosts):
             self._stall()
             return
         now = network.scheduler.now
-        while self._flight and self._flight[0][0] <= now:
-            _, piece = self._flight.popleft()
-            self._deliver(piece)
-        self._arm()
+        while flight and flight[0][0] <= now:
+            self._deliver(flight.popleft()[1])
+        if flight:
+            self._arm()
         if self._source.buffer:
             self.pump()
-        if not self._flight:
+        if self._target.lost and not flight:
             self._target.connection.maybe_forget()
 
     def _deliver(self, piece: bytes | None) -> None:
-        network, source, target = self._network, self._source, self._target
+        network, target = self._network, self._target
         size = 0 if piece is None else len(piece)
         self._size -= size
         if network.scheduler.trace is not None:
             what = "FIN" if piece is None else f"{size} bytes"
-            network.scheduler.say("net", f"{target.connection} {source.host}: {what}")
-        if target.gone:
+            network.scheduler.say("net", f"{target.connection} {self._source.host}: {what}")
+        if target.lost:
             if piece is not None:
                 self.drop()
-                source.answer_reset()
+                self._source.answer_reset()
             return
         target.receive(piece)
-        if size and not network.passes(target.host, source.host):
+        if size and not network.passes(target.host, self._source.host):
             self._unacknowledged += size
             self._watch(network.scheduler.now)
 
@@ -210,6 +218,7 @@ class Endpoint(asyncio.Transport):
         self._received: deque[bytes] = deque()
         self._ended = False  # a FIN has arrived
         self._reading = True
+        self._read_handle = Handle(process, self._read)  # the same every time: nobody cancels it
         self._read_scheduled = False
         self._write_paused = False
         self._high = HIGH_WATER
@@ -246,7 +255,8 @@ class Endpoint(asyncio.Transport):
         ready = (self._received or self._ended) and self._protocol is not None
         if ready and self._reading and not self.closing and not self._read_scheduled:
             self._read_scheduled = True
-            self.process.call_soon(self._read)
+            if self.process.alive:
+                self.process.scheduler.ready.append(self._read_handle)
 
     def _read(self) -> None:
         self._read_scheduled = False
@@ -255,23 +265,32 @@ class Endpoint(asyncio.Transport):
             return
         if self._received:
             data = self._take()
-            self._peer.pipe.pump()
+            self._peer.drained()
             protocol.data_received(data)
-            self._schedule_read()
+            if self._received or self._ended:
+                self._schedule_read()
         elif self._ended and not protocol.eof_received():
             self.close()
 
     def _take(self) -> bytes:
         """What the application reads at once: all there is, or a part of it."""
-        data = b"".join(self._received)
-        self._received.clear()
-        draw = self._network.random
-        if len(data) > 1 and draw.random() < self._network.cut:
-            cut = draw.randint(1, len(data) - 1)
-            self._received.append(data[cut:])
+        received, network = self._received, self._network
+        if len(received) == 1:
+            data = received.popleft()
+        else:
+            data = b"".join(received)
+            received.clear()
+        if len(data) > 1 and network.random.random() < network.cut:
+            cut = network.random.randint(1, len(data) - 1)
+            received.append(data[cut:])
             data = data[:cut]
         self.unread -= len(data)
         return data
+
+    def drained(self) -> None:
+        """The other end has read: its window is open for what waits here."""
+        if self.buffer or self.closing or self._write_paused:
+            self.pipe.pump()
 
     def finish(self, error: OSError | None) -> None:
         """The socket is gone; tell the application once."""
@@ -321,6 +340,9 @@ class Endpoint(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.closing or not self.process.alive or not data:
+            return
+        if not self.buffer and not self._write_paused and len(data) <= self.pipe.room():
+            self.pipe.take(bytes(data))
             return
         self.buffer += data
         self.pipe.pump()

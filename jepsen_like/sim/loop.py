@@ -18,50 +18,37 @@ if TYPE_CHECKING:
     from jepsen_like.sim.scheduler import Process
 
 
-class Handle(asyncio.TimerHandle):
-    """A scheduled callback, of a process or (``None``) of the world."""
+class Handle:
+    """A scheduled callback, of a process or (``None``) of the world. ``when`` is in virtual
+    seconds. Has what asyncio uses of its own handles; plain, because everything that happens needs
+    one. ``function`` is ``None`` once it is cancelled."""
 
-    __slots__ = ("process",)
+    __slots__ = ("args", "context", "function", "process", "when")
 
     def __init__(
         self,
         process: Process | None,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        context: Context | None,
-        when: float,
+        function: Callable[..., object],
+        args: tuple[Any, ...] = (),
+        context: Context | None = None,
+        when: float = 0.0,
     ) -> None:
-        # The parent's constructor wants a real loop and copies the context; neither is needed.
         self.process = process
-        self._callback: Callable[..., object] | None = callback
-        self._args: tuple[Any, ...] = args
-        self._context: Context | None = context
-        self._when = when
-        self._cancelled = False
+        self.function: Callable[..., object] | None = function
+        self.args = args
+        self.context = context
+        self.when = when
 
     def cancel(self) -> None:
-        self._cancelled = True
-        self._callback = None
-        self._args = ()
+        self.function = None
+        self.args = ()
 
     def cancelled(self) -> bool:
-        return self._cancelled
-
-    def when(self) -> float:
-        return self._when
-
-    def run(self) -> None:
-        callback = self._callback
-        if callback is None:
-            return
-        if self._context is None:
-            callback(*self._args)
-        else:
-            self._context.run(callback, *self._args)
+        return self.function is None
 
     def __repr__(self) -> str:
         owner = "world" if self.process is None else self.process.name
-        return f"<Handle {owner} {self._callback!r} at {self._when:.6f}>"
+        return f"<Handle {owner} {self.function!r} at {self.when:.6f}>"
 
 
 class SimLoop(asyncio.AbstractEventLoop):
@@ -90,7 +77,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         process = self._process
-        handle = Handle(process, callback, args, context, process.scheduler.now)
+        handle = Handle(process, callback, args, context)
         if process.alive:
             process.scheduler.ready.append(handle)
         return handle

@@ -71,6 +71,7 @@ class Network:
     ) -> None:
         self.scheduler = scheduler
         self.random: random.Random = scheduler.generator("network")
+        self._draw = self.random.random
         self.latency = latency
         self.jitter = jitter
         self.tcp_timeout = tcp_timeout
@@ -208,7 +209,7 @@ class Network:
     def travel(self, source: str, target: str) -> float:
         """Seconds that one segment takes from ``source`` to ``target``, retransmissions
         included."""
-        draw = self.random.random
+        draw = self._draw
         seconds = self.latency + self.jitter * draw()
         if self._delays:
             seconds += self._delays.get((source, target), 0.0) * (0.5 + draw())
@@ -227,6 +228,8 @@ class Network:
 
     def passes(self, source: str, target: str) -> bool:
         """Whether a segment from ``source`` that is at the door of ``target`` gets in."""
+        if not self._blocked and not self._down:
+            return True
         return (source, target) not in self._blocked and target not in self._down
 
     def forget(self, connection: Connection) -> None:
