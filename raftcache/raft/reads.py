@@ -110,6 +110,11 @@ class Reads:
 
     # -- rounds
 
+    @property
+    def due(self) -> bool:
+        """Whether ``advance`` may have something to do: not when a round's later answers come."""
+        return bool(self._waiting or self._applying)
+
     def advance(self) -> None:
         """To be called after every tick: start rounds, finish those that are due."""
         if not self._engine.is_leader:
