@@ -78,9 +78,12 @@ class SimRuntime:
         try:
             result = self._store.run(mark, function)
         except Exception as error:  # handed to whoever waits, as an executor does
-            self.process.call_soon(_fail, future, error)
+            if not future.done():
+                future.set_exception(error)
         else:
-            self.process.call_soon(_succeed, future, result)
+            # Who waits is told by callbacks of the process: when it is paused, they wait, too.
+            if not future.done():
+                future.set_result(result)
 
     def _crashed(self, power: bool) -> None:
         jobs = list(self._jobs.values())
@@ -105,13 +108,3 @@ if TYPE_CHECKING:
     from raftcache.runtime import Runtime
 
     _check: type[Runtime] = SimRuntime  # it is one, as far as the type checker can tell
-
-
-def _succeed(future: asyncio.Future[Any], result: object) -> None:
-    if not future.done():
-        future.set_result(result)
-
-
-def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)

@@ -1,8 +1,9 @@
 """PySyncObj, and everything that reaches into it: the only module that does.
 
-Used of it are public names, single-underscore names and three module globals: ``createJournal``
-(our journal instead of its own, while an object is being made), ``monotonicTime`` (the runtime's
-clock instead of the process's) and ``PIPE_NOTIFIER_ENABLED`` (off: nobody waits in its poller).
+Used of it are public names, single-underscore names (``_poller`` among them: there is nothing to
+poll) and three module globals: ``createJournal`` (our journal instead of its own, while an object
+is being made), ``monotonicTime`` (the runtime's clock instead of the process's) and
+``PIPE_NOTIFIER_ENABLED`` (off: nobody waits in its poller).
 ``tests/raft/test_engine.py`` fails when PySyncObj changes any of these.
 
 The engine never elects on its own (timeouts of 1e15 s): ``campaign`` and ``step_down`` drive it
@@ -38,14 +39,6 @@ _UNBOUNDED_BYTES: Final = 2**60
 # The engine's serializer complains whenever a follower needs a snapshot, which we carry ourselves.
 logging.getLogger("pysyncobj.serializer").disabled = True
 
-_clock: Callable[[], float] = core_module.monotonicTime
-
-
-def _now() -> float:
-    return _clock()
-
-
-core_module.monotonicTime = _now
 core_module.PIPE_NOTIFIER_ENABLED = False
 
 
@@ -62,6 +55,13 @@ class CoreNode(Node):  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and self.id == other.id
+
+
+class _NoPoller:
+    """PySyncObj's poller, which has nothing to poll: a system call less for each tick."""
+
+    def poll(self, timeout: float) -> None:
+        pass
 
 
 class _Outlet(Transport):  # type: ignore[misc]
@@ -132,10 +132,11 @@ class Engine:
             )
         finally:
             core_module.createJournal = create_journal
+        self._core._poller = _NoPoller()
 
     def _enter(self) -> None:
-        global _clock
-        _clock = self._clock
+        # PySyncObj looks it up in its module at each call.
+        core_module.monotonicTime = self._clock
 
     # -- state
 

@@ -36,6 +36,8 @@ class Outcome(enum.Enum):
     UNKNOWN = 2
 
 
+_RECOVERY: Final = (wire.RecoveryRequest, wire.RecoveryReply)
+
 Done = Callable[[Outcome, Any], None]
 
 
@@ -78,7 +80,8 @@ class RaftGroup:
         self._contact_at: dict[str, float] = {}
         self._closed = False
         self._transfer: tuple[str | None, float, int] | None = None
-        self._seen: tuple[object, ...] = ()
+        self._seen: tuple[str | None, bool, int, bool] = (None, False, -1, False)
+        self._trim_above = options.log_retention_bytes * _TRIM_SLACK
         events = TransportEvents()
         self._transport = GroupTransport(group, journal, runtime, options, network, events)
         journal.on_append = self._on_append
@@ -305,15 +308,13 @@ class RaftGroup:
         if ticked:
             self._tell_change()
 
-    def _view(self) -> tuple[object, ...]:
-        """What ``on_change`` is about."""
-        return (self.engine.leader, self.engine.is_leader, self.engine.term, self.leader_ready)
-
     def _tell_change(self) -> None:
-        seen = self._view()
+        engine = self.engine
+        leading = engine.is_leader
+        seen = (engine.leader, leading, engine.term, leading and self.leader_ready)
         if seen != self._seen:
             self._seen = seen
-            if not self.engine.is_leader:
+            if not leading:
                 self.snapshots.stop_all()
             self._on_change()
 
@@ -324,16 +325,18 @@ class RaftGroup:
         was submitted: its own elections are off, and so are its compaction and its snapshots. The
         rest of a turn looks at what is applied, at reads (which ask for a turn themselves), at the
         way back of a recovery, and at the size of the log."""
-        engine, journal = self.engine, self._journal
+        engine, journal, seen = self.engine, self._journal, self._seen
         return not (
             engine.commit_index > engine.last_applied
+            or engine.leader != seen[0]
+            or engine.term != seen[2]
+            or seen[1]
             or self._submitted
             or self._recovery.active
             or self._transfer is not None
+            or journal.bytes > self._trim_above
             or journal.snapshot_due
-            or journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK
             or not engine.others
-            or self._view() != self._seen
         )
 
     def _apply(self) -> None:
@@ -358,7 +361,7 @@ class RaftGroup:
                     proposal.done(Outcome.APPLIED, result)
         if journal.snapshot_due:
             self._runtime.spawn(self.snapshots.store(), f"store snapshot {self.group}")
-        if journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK:
+        if journal.bytes > self._trim_above:
             self._trim()
 
     def _trim(self) -> None:
@@ -392,8 +395,10 @@ class RaftGroup:
             proposal.done(Outcome.NOT_APPLIED, None)
 
     def _on_durable(self) -> None:
+        counts = self._transport.holds_acks
         self._transport.release()
-        if self.engine.is_leader or not self._idle():
+        # A leader commits what others have acknowledged; a tick is due only when that counts now.
+        if counts or not (self.engine.is_leader or self._idle()) or not self.engine.others:
             self.schedule()
 
     def _on_installed(self, index: int) -> None:
@@ -411,8 +416,7 @@ class RaftGroup:
         handler = self._handlers.get(type(message))
         if handler is None:
             raise wire.WireError(f"unexpected {type(message).__name__}")
-        recovery = isinstance(message, (wire.RecoveryRequest, wire.RecoveryReply))
-        if self._recovery.deaf and not recovery:
+        if self._recovery.deaf and not isinstance(message, _RECOVERY):
             return
         handler(node, message)
         if self._needs_tick(message):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import hmac
+import struct
 from typing import Final, Protocol, cast
 
 import msgspec
@@ -30,6 +31,7 @@ SILENCE_LIMIT_S: Final = 4.0
 WRITE_HIGH_WATER_BYTES: Final = 4 * 1024 * 1024
 """More unsent bytes than this and the peer is congested: Raft stops feeding it until they drain."""
 
+_LENGTH: Final = struct.Struct("<I")
 _log = structlog.get_logger()
 
 
@@ -69,6 +71,10 @@ class _State(enum.Enum):
     CLOSED = 3
 
 
+_HELLO, _PROOF, _LIVE, _CLOSED = _State
+# Names of their own: an enum's members cost as much to look up as a call.
+
+
 class Link(asyncio.Protocol):
     """One connection, either side: handshake, then frames."""
 
@@ -77,7 +83,7 @@ class Link(asyncio.Protocol):
         self._options = peers.options
         self._dialing = dialing
         self.node = dialing
-        self._state = _State.HELLO
+        self._state = _HELLO
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._own_hello = b""
@@ -100,70 +106,71 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_received = self._peers.runtime.now()
-        self._buffer += data
+        rest = self._buffer
         try:
-            self._parse()
+            if rest:
+                rest += data
+                del rest[: self._parse(rest)]
+            elif (used := self._parse(data)) < len(data) and self._state is not _CLOSED:
+                rest += data[used:]
         except WireError as error:
             _log.warning("peer connection refused", peer=self.node, reason=str(error))
             self.abort()
-        if self._state is _State.LIVE:
+        if self._state is _LIVE:
             self._peers.events.on_turn_end()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._close()
 
     def pause_writing(self) -> None:
-        if self._state is _State.LIVE and self.node is not None:
+        if self._state is _LIVE and self.node is not None:
             self._peers.events.on_congested(self.node, True)
 
     def resume_writing(self) -> None:
-        if self._state is _State.LIVE and self.node is not None:
+        if self._state is _LIVE and self.node is not None:
             self._peers.events.on_congested(self.node, False)
 
     # -- frames
 
-    def _parse(self) -> None:
-        buffer, start = self._buffer, 0
-        end = len(buffer)
+    def _parse(self, data: bytes | bytearray) -> int:
+        """Handle all whole frames; how many bytes they took."""
+        start, end = 0, len(data)
         while end - start >= wire.LENGTH_BYTES:
-            length = int.from_bytes(buffer[start : start + wire.LENGTH_BYTES], "little")
-            live = self._state is _State.LIVE
+            (length,) = _LENGTH.unpack_from(data, start)
+            live = self._state is _LIVE
             limit = self._options.max_frame_bytes if live else wire.HANDSHAKE_FRAME_BYTES
             if length > limit:
                 raise WireError(f"frame of {length} bytes, limit {limit}")
-            tag_bytes = wire.TAG_BYTES if live and self._check is not None else 0
-            body_at = start + wire.LENGTH_BYTES + tag_bytes
+            tag_at = start + wire.LENGTH_BYTES
+            body_at = tag_at + wire.TAG_BYTES if live and self._check is not None else tag_at
             if end < body_at + length:
                 break
-            tag = buffer[start + wire.LENGTH_BYTES : body_at]
-            body = buffer[body_at : body_at + length]
             start = body_at + length
-            self._on_frame(tag, body)
-            if self._state is _State.CLOSED:
-                return
-        if start:
-            del buffer[:start]
+            self._on_frame(data[tag_at:body_at], data[body_at:start])
+            if self._state is _CLOSED:
+                break
+        return start
 
-    def _on_frame(self, tag: bytearray, body: bytearray) -> None:
-        if self._state is _State.LIVE:
+    def _on_frame(self, tag: bytes | bytearray, body: bytes | bytearray) -> None:
+        if self._state is _LIVE:
             if self._check is not None:
                 self._check.check(tag, body)
             on_message, node = self._peers.events.on_message, self.node
             assert node is not None
             for message in wire.decode_messages(body):
                 on_message(node, message)
-                if self._state is not _State.LIVE:
+                if self._state is not _LIVE:
                     return
-        elif self._state is _State.HELLO:
+        elif self._state is _HELLO:
             self._on_hello(bytes(body))
-        elif self._state is _State.PROOF:
+        elif self._state is _PROOF:
             self._on_proof(bytes(body))
 
     def write_frame(self, body: bytes) -> None:
         """One frame, sealed when the connection is authenticated."""
         assert self._transport is not None
-        length = len(body).to_bytes(wire.LENGTH_BYTES, "little")
-        tag = self._seal.tag(body) if self._state is _State.LIVE and self._seal else b""
+        length = _LENGTH.pack(len(body))
+        tag = self._seal.tag(body) if self._state is _LIVE and self._seal else b""
         self._transport.write(b"".join((length, tag, body)))
         self.last_sent = self._peers.runtime.now()
 
@@ -207,7 +214,7 @@ class Link(asyncio.Protocol):
                 raise WireError(f"{hello.sender!r} answers for {self._dialing!r}")
             self._hellos = (self._own_hello, body)
         self.incarnation, self._known_here = hello.incarnation, hello.known
-        self._state = _State.PROOF
+        self._state = _PROOF
         self.write_frame(wire.encode_body(wire.Proof(self._mac(self._role(own=True)))))
 
     def _role(self, own: bool) -> bytes:
@@ -230,14 +237,14 @@ class Link(asyncio.Protocol):
             secret = self._options.secret
             self._seal = wire.Seal(wire.session_key(secret, self._role(own=True), *self._hellos))
             self._check = wire.Seal(wire.session_key(secret, self._role(own=False), *self._hellos))
-        self._state = _State.LIVE
+        self._state = _LIVE
         self._peers.on_link_live(self)
 
     # -- the end
 
     @property
     def live(self) -> bool:
-        return self._state is _State.LIVE
+        return self._state is _LIVE
 
     def abort(self) -> None:
         """Close at once; what is unsent is lost."""
@@ -252,8 +259,8 @@ class Link(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        if self._state is not _State.CLOSED:
-            was_live, self._state = self._state is _State.LIVE, _State.CLOSED
+        if self._state is not _CLOSED:
+            was_live, self._state = self._state is _LIVE, _CLOSED
             self._buffer.clear()
             self._peers.on_link_closed(self, was_live)
 

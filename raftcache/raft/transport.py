@@ -232,6 +232,11 @@ class GroupTransport:
         else:
             self._held_out.append((node, message, self.engine.term))
 
+    @property
+    def holds_acks(self) -> bool:
+        """Whether received acknowledgements wait for this node's own disk."""
+        return bool(self._held_acks_in)
+
     def release(self) -> None:
         """The journal's durability advanced. What was held under an earlier term is void."""
         journal, term = self._journal, self.engine.term

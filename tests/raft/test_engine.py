@@ -20,7 +20,6 @@ from pysyncobj.journal import Journal as CoreJournal
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-from raftcache.raft import engine as engine_module
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
 from raftcache.raft.journal import Journal, SnapshotHeader
 
@@ -164,6 +163,15 @@ def test_no_pipe_notifier_is_made() -> None:
     assert core_module.PIPE_NOTIFIER_ENABLED is False
     rig = Rig()
     assert not hasattr(rig.engine._core, "_SyncObj__pipeNotifier")
+
+
+def test_a_tick_polls_nothing() -> None:
+    """``_poller`` is replaced: nothing here has a file descriptor."""
+    rig = Rig()
+    polled: list[float] = []
+    rig.engine._core._poller.poll = polled.append
+    rig.engine.tick()
+    assert polled == [0.0], "a tick polls what was put there"
 
 
 def test_the_settings_are_those_that_pysyncobj_knows() -> None:
@@ -557,10 +565,12 @@ def test_members_are_visited_in_the_same_order_in_every_process() -> None:
     assert nodes[3] == Node(names[3]) and nodes[3] != nodes[4]
 
 
-def test_a_closed_engine_lets_go() -> None:
+def test_a_closed_engine_lets_go(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
+    closed: list[bool] = []
+    monkeypatch.setattr(rig.journal, "_destroy", lambda: closed.append(True))
     rig.engine.close()
-    assert engine_module._clock is not None
+    assert closed == [True]
 
 
 @settings(max_examples=50, deadline=None)
