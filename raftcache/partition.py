@@ -50,10 +50,11 @@ def slot_of(key: bytes) -> int:
 class SlotMap:
     """Slot -> group for a number of groups. Immutable; equal on every node."""
 
-    __slots__ = ("groups", "table")
+    __slots__ = ("_virtual_nodes", "groups", "table")
 
     def __init__(self, groups: int, virtual_nodes: int = VIRTUAL_NODES) -> None:
         self.groups = groups
+        self._virtual_nodes = virtual_nodes
         self.table = _slot_table(groups, virtual_nodes)
         """The group of each slot."""
 
@@ -63,18 +64,26 @@ class SlotMap:
 
     def ranges(self) -> tuple[tuple[int, int, int], ...]:
         """(first slot, last slot, group) in slot order, neighbours merged, all slots covered."""
-        found: list[tuple[int, int, int]] = []
-        first = 0
-        for slot in range(1, SLOTS + 1):
-            if slot == SLOTS or self.table[slot] != self.table[first]:
-                found.append((first, slot - 1, self.table[first]))
-                first = slot
-        return tuple(found)
+        return _ranges(self.groups, self._virtual_nodes)
 
     def counts(self) -> tuple[int, ...]:
         """Number of slots of each group."""
-        counted = Counter(self.table)
-        return tuple(counted[group] for group in range(self.groups))
+        counted = [0] * self.groups
+        for first, last, group in self.ranges():
+            counted[group] += last - first + 1
+        return tuple(counted)
+
+
+@lru_cache(maxsize=8)
+def _ranges(groups: int, virtual_nodes: int) -> tuple[tuple[int, int, int], ...]:
+    table = _slot_table(groups, virtual_nodes)
+    found: list[tuple[int, int, int]] = []
+    first = 0
+    for slot in range(1, SLOTS + 1):
+        if slot == SLOTS or table[slot] != table[first]:
+            found.append((first, slot - 1, table[first]))
+            first = slot
+    return tuple(found)
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,9 @@ class Pipe:
         self._size = 0  # bytes in flight
         self._unacknowledged = 0  # delivered, but no acknowledgement came back
         self._last = 0.0  # arrival of the last segment
-        self._timer: Handle | None = None
+        self._alarm = Handle(None, self._arrive)
+        """The timer of the next arrival, the same every time unless it had to be cancelled."""
+        self._armed = False
         self._stuck_since: float | None = None
         self._finished = False
 
@@ -95,15 +97,24 @@ class Pipe:
             self._last = arrival
         self._size += size
         self._flight.append((self._last, piece))
-        if self._timer is None:
+        if not self._armed:
             self._arm()
 
     def _arm(self) -> None:
-        if self._timer is None and self._flight and self._stuck_since is None:
-            self._timer = self._network.scheduler.call_at(self._flight[0][0], self._arrive)
+        if not self._armed and self._flight and self._stuck_since is None:
+            self._armed = True
+            scheduler, alarm = self._network.scheduler, self._alarm
+            alarm.when = max(self._flight[0][0], scheduler.now)
+            scheduler.push(alarm)
+
+    def _disarm(self) -> None:
+        if self._armed:
+            self._armed = False
+            self._alarm.cancel()
+            self._alarm = Handle(None, self._arrive)
 
     def _arrive(self) -> None:
-        self._timer = None
+        self._armed = False
         network, flight = self._network, self._flight
         if not network.passes(*self._hosts):
             self._stall()
@@ -177,9 +188,7 @@ class Pipe:
         if self._last > latest:
             self._last = latest
             self._flight = deque((min(arrival, latest), piece) for arrival, piece in self._flight)
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._disarm()
             self._arm()
 
     def stop_retransmitting(self) -> None:
@@ -193,9 +202,7 @@ class Pipe:
         self._size = 0
         self._unacknowledged = 0
         self._stuck_since = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
 
 
 class Endpoint(asyncio.Transport):

@@ -251,8 +251,10 @@ class Scheduler:
 
     def call_at(self, when: float, function: Callable[..., object], *args: Any) -> Handle:
         """A callback of the world itself (network, disk, faults): no crash or pause stops it."""
-        handle = Handle(None, function, args, None, when if when > self.now else self.now)
-        self.push(handle)
+        now = self.now
+        handle = Handle(None, function, args, None, when if when > now else now)
+        self._sequence += 1
+        heapq.heappush(self._timers, (handle.when, self._sequence, handle))
         return handle
 
     def call_later(self, delay: float, function: Callable[..., object], *args: Any) -> Handle:

@@ -81,7 +81,6 @@ class RaftGroup:
         self._closed = False
         self._transfer: tuple[str | None, float, int] | None = None
         self._seen: tuple[str | None, bool, int, bool] = (None, False, -1, False)
-        self._trim_above = options.log_retention_bytes * _TRIM_SLACK
         events = TransportEvents()
         self._transport = GroupTransport(group, journal, runtime, options, network, events)
         journal.on_append = self._on_append
@@ -334,7 +333,7 @@ class RaftGroup:
             or self._submitted
             or self._recovery.active
             or self._transfer is not None
-            or journal.bytes > self._trim_above
+            or journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK
             or journal.snapshot_due
             or not engine.others
         )
@@ -361,7 +360,7 @@ class RaftGroup:
                     proposal.done(Outcome.APPLIED, result)
         if journal.snapshot_due:
             self._runtime.spawn(self.snapshots.store(), f"store snapshot {self.group}")
-        if journal.bytes > self._trim_above:
+        if journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK:
             self._trim()
 
     def _trim(self) -> None:

@@ -169,9 +169,8 @@ class Link(asyncio.Protocol):
     def write_frame(self, body: bytes) -> None:
         """One frame, sealed when the connection is authenticated."""
         assert self._transport is not None
-        length = _LENGTH.pack(len(body))
         tag = self._seal.tag(body) if self._state is _LIVE and self._seal else b""
-        self._transport.write(b"".join((length, tag, body)))
+        self._transport.write(_LENGTH.pack(len(body)) + tag + body)
         self.last_sent = self._peers.runtime.now()
 
     # -- handshake
