@@ -68,10 +68,13 @@ class SlotMap:
 
     def counts(self) -> tuple[int, ...]:
         """Number of slots of each group."""
-        counted = [0] * self.groups
-        for first, last, group in self.ranges():
-            counted[group] += last - first + 1
-        return tuple(counted)
+        return _counts(self.groups, self._virtual_nodes)
+
+
+@lru_cache(maxsize=8)
+def _counts(groups: int, virtual_nodes: int) -> tuple[int, ...]:
+    counted = Counter(_slot_table(groups, virtual_nodes))
+    return tuple(counted[group] for group in range(groups))
 
 
 @lru_cache(maxsize=8)

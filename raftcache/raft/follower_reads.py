@@ -51,14 +51,17 @@ class FollowerReads:
 
     def advance(self) -> None:
         """To be called after every tick."""
-        applied = self._applied()
+        if self._applying:
+            self._finish_applied(self._applied())
+        if self._waiting:
+            self._ask()
+
+    def _finish_applied(self, applied: int) -> None:
         for item in [item for item in self._applying if item[0] <= applied]:
             self._applying.remove(item)
             self._fresh_at = max(self._fresh_at, item[1])
             for confirmed in item[2]:
                 confirmed(True)
-        if self._waiting:
-            self._ask()
 
     def _ask(self) -> None:
         waiting, self._waiting = self._waiting, []

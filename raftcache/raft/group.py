@@ -323,8 +323,8 @@ class RaftGroup:
         Of a follower PySyncObj's tick does no more than apply what is committed and hand back what
         was submitted: its own elections are off, and so are its compaction and its snapshots. The
         rest of a turn looks at what is applied, at reads (which ask for a turn themselves), at the
-        way back of a recovery, and at the size of the log."""
-        engine, journal, seen = self.engine, self._journal, self._seen
+        way back of a recovery, and at the size of the log, for which the timer is often enough."""
+        engine, seen = self.engine, self._seen
         return not (
             engine.commit_index > engine.last_applied
             or engine.leader != seen[0]
@@ -333,10 +333,12 @@ class RaftGroup:
             or self._submitted
             or self._recovery.active
             or self._transfer is not None
-            or journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK
-            or journal.snapshot_due
             or not engine.others
         )
+
+    @property
+    def _log_too_long(self) -> bool:
+        return self._journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK
 
     def _apply(self) -> None:
         engine, journal = self.engine, self._journal
@@ -360,7 +362,7 @@ class RaftGroup:
                     proposal.done(Outcome.APPLIED, result)
         if journal.snapshot_due:
             self._runtime.spawn(self.snapshots.store(), f"store snapshot {self.group}")
-        if journal.bytes > self._options.log_retention_bytes * _TRIM_SLACK:
+        if self._log_too_long:
             self._trim()
 
     def _trim(self) -> None:
@@ -495,7 +497,7 @@ class RaftGroup:
             self.snapshots.keep_alive()
             self._transport.announce_commit()
             self.schedule()
-        elif not self._idle():
+        elif not self._idle() or self._log_too_long or self._journal.snapshot_due:
             self.schedule()
 
     # -- transfer and the end
