@@ -5,6 +5,8 @@ PySyncObj reports failures for what may still happen, and sometimes nothing at a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from raftcache.raft import wire
@@ -344,3 +346,42 @@ def test_a_restarted_cluster_has_everything(seed: int = 3) -> None:
     c.elect()
     c.converge()
     assert c["b"].state == [b"%d" % i for i in range(30)]
+
+
+# -- turns for nothing
+
+
+def test_a_follower_to_whom_nothing_happens_takes_no_turns() -> None:
+    """An idle cluster costs its followers the heartbeats and no more; the leader still ticks."""
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    c.converge()
+    ticks: list[str] = []
+    for member in c.members.values():
+        tick = member.group.engine.tick
+
+        def counted(name: str = member.name, tick: Callable[[], None] = tick) -> None:
+            ticks.append(name)
+            tick()
+
+        member.group.engine.tick = counted  # type: ignore[method-assign]
+    term = leader.term
+    c.flow(2.0)
+    assert set(ticks) == {leader.name}
+    assert leader.group.is_leader and leader.term == term
+    c.write(leader.name, b"y")
+    c.converge()
+    assert set(ticks) == {member.name for member in c.members.values()}
+    assert all(member.state == [b"x", b"y"] for member in c.members.values())
+
+
+def test_a_follower_applies_with_the_message_that_says_what_is_committed() -> None:
+    """Not at its next timer: a read of bounded staleness waits for it."""
+    c = Cluster()
+    leader = c.elect()
+    follower = next(member for member in c.members.values() if member is not leader)
+    c.write(leader.name, b"x")
+    c.until(lambda: follower.group.engine.commit_index == leader.group.engine.commit_index)
+    c.turn()
+    assert follower.state == [b"x"]
