@@ -2,9 +2,10 @@
 
     python benchmarks/sim_speed.py [--seeds N] [--seconds S]
 
-Three nodes and two groups, with and without disks and faults, under the default load and with one
-client. Every row plays the same seeds; CPU time is the process's own. The virtual seconds counted
-are those of the clients' work and of what follows it until the run ends.
+Three nodes and two groups, with and without disks and faults, under three loads: as drawn from the
+seed (what ``python -m jepsen_like sim`` plays), six busy clients, and one. Every row plays the same
+seeds; CPU time is the process's own, so that other work on the machine matters little. A run's
+virtual seconds include the few after the last fault in which it is seen to recover.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import time
 
 from jepsen_like.sim.faults import FAMILIES
 from jepsen_like.sim.run import Options, run
+
+LOADS = {"default": (6, None), "busy": (6, 0.04), "one": (1, 0.04)}
+"""Name -> (clients, mean pause of each between two operations; ``None``: drawn from the seed)."""
 
 
 def measure(options: Options, seeds: range) -> tuple[float, float, float, float]:
@@ -41,18 +45,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="virtual seconds with faults")
     arguments = parser.parse_args()
     run(0, Options(seconds=2.0))  # imports and caches
-    print("mode     faults  clients  virtual s/CPU s  op/virtual s  callbacks/virtual s  checker")
-    for clients in (Options().clients, 1):
+    print("load      mode     faults  virtual s/CPU s  op/virtual s  callbacks/virtual s  checker")
+    for load, (clients, think_s) in LOADS.items():
         for durable in (True, False):
             for families in ((), FAMILIES):
                 options = Options(
-                    seconds=arguments.seconds, durable=durable, families=families, clients=clients
+                    seconds=arguments.seconds,
+                    durable=durable,
+                    families=families,
+                    clients=clients,
+                    think_s=think_s,
                 )
-                speed, load, callbacks, checker = measure(options, range(arguments.seeds))
+                speed, operations, callbacks, checker = measure(options, range(arguments.seeds))
                 print(
-                    f"{'durable' if durable else 'memory':<8} {'all' if families else 'none':<7}"
-                    f" {clients:>7}  {speed:>15.1f}  {load:>12.0f}  {callbacks:>19.0f}"
-                    f"  {checker:>6.1%}",
+                    f"{load:<9} {'durable' if durable else 'memory':<8}"
+                    f" {'all' if families else 'none':<6}  {speed:>15.1f}  {operations:>12.0f}"
+                    f"  {callbacks:>19.0f}  {checker:>6.1%}",
                     flush=True,
                 )
 

@@ -62,21 +62,21 @@ def command(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     started = time.monotonic()
     bad = undecided = 0
-    virtual = wall = checking = 0.0
+    virtual = cpu = checking = 0.0
     for count, outcome in enumerate(_outcomes(seeds, options, arguments.jobs), 1):
         bad += bool(outcome.violations)
         undecided += outcome.undecided
         virtual += outcome.virtual_s
-        wall += outcome.wall_s
+        cpu += outcome.cpu_s
         checking += outcome.check_s
         _clear()
         report(outcome, options)
-        _progress(count, len(seeds), bad, virtual / max(wall, 1e-9))
+        _progress(count, len(seeds), bad, virtual / max(cpu, 1e-9))
     _clear()
     print(
         f"{len(seeds)} seeds, {bad} with violations, {undecided} undecided;"
         f" {virtual:.0f} virtual s in {time.monotonic() - started:.0f} s"
-        f" ({virtual / max(wall, 1e-9):.1f} virtual s per s of one core, checker"
+        f" ({virtual / max(cpu, 1e-9):.1f} virtual s per s of one core, checker"
         f" {checking:.1f} s)"
     )
     return 1 if bad else 2 if undecided else 0
@@ -104,7 +104,7 @@ def _one(arguments: argparse.Namespace, options: Options) -> int:
     print(
         f"seed {outcome.seed}: {outcome.operations} operations, {outcome.succeeded} succeeded,"
         f" {outcome.elections} elections, {outcome.callbacks} callbacks;"
-        f" {outcome.virtual_s:.0f} virtual s in {outcome.wall_s:.2f} s,"
+        f" {outcome.virtual_s:.0f} virtual s in {outcome.cpu_s:.2f} CPU s,"
         f" checker {outcome.check_s:.2f} s"
     )
     if arguments.history is not None:

@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_trace_to_the_byte(durable: bool) -> None:
 
 
 def test_a_quiet_cluster_loses_nothing_and_answers_everything() -> None:
-    outcome = run(1, Options(seconds=3.0, families=()))
+    outcome = run(1, Options(seconds=3.0, families=(), think_s=0.04))
     assert outcome.violations == []
     assert outcome.succeeded == outcome.operations > 300
     assert outcome.elections == 2
