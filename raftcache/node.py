@@ -25,6 +25,7 @@ from raftcache.metrics import GroupMetrics, Metrics
 from raftcache.ops import Configure, Get, Result, Status, Write
 from raftcache.partition import SlotMap, place_groups
 from raftcache.raft import wire
+from raftcache.raft.group import RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import PeerOptions, Peers
@@ -88,6 +89,7 @@ class Node:
                 self._raft_options(most_hosted),
                 self._replica_options(most_hosted),
                 self._on_group_change,
+                self._group_type,
             )
             self.group_metrics[group] = self.replicas[group].metrics
         self.router = Router(
@@ -107,6 +109,10 @@ class Node:
 
     def _journal(self, group: int) -> Journal:
         return Journal() if self._data is None else self._data.journal(group)
+
+    @property
+    def _group_type(self) -> type[RaftGroup]:
+        return RaftGroup
 
     def _raft_options(self, hosted: int) -> RaftOptions:
         settings = self.settings

@@ -80,7 +80,8 @@ class _MachineAdapter:
 
 
 class Replica:
-    """``on_change``: the group's leader, as this node sees it, or its readiness changed."""
+    """``on_change``: the group's leader, as this node sees it, or its readiness changed.
+    ``group_type``: the consensus underneath; the simulator's controls have another."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Replica:
         raft_options: RaftOptions,
         options: ReplicaOptions,
         on_change: Callable[[int], None],
+        group_type: type[RaftGroup] = RaftGroup,
     ) -> None:
         self.id = group
         self.replicas = tuple(replicas)
@@ -113,7 +115,7 @@ class Replica:
         self._configuring = False
         self._clock_base_ms, self._clock_at = 0, runtime.now()
         self._leading = False
-        self.raft = RaftGroup(
+        self.raft = group_type(
             group,
             peers.options.node,
             replicas,

@@ -86,14 +86,23 @@ class SimNode(Node):
 
 class Cluster:
     """Nodes ``n1`` to ``nN`` on one network. Names are hosts. ``nodes`` has the incarnations that
-    are up."""
+    are up; ``node_type`` is the system under test."""
 
-    def __init__(self, scheduler: Scheduler, size: int, groups: int, *, durable_mode: bool) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        size: int,
+        groups: int,
+        *,
+        durable_mode: bool,
+        node_type: type[SimNode] = SimNode,
+    ) -> None:
         self.scheduler = scheduler
         self.network = Network(scheduler)
         self.names = tuple(f"n{i + 1}" for i in range(size))
         self.groups = groups
         self.durable_mode = durable_mode
+        self._node_type = node_type
         self.disks = {name: SimDisk(scheduler.generator(f"disk/{name}")) for name in self.names}
         self.nodes: dict[str, SimNode] = {}
         self.starting: dict[str, SimRuntime] = {}
@@ -122,7 +131,9 @@ class Cluster:
         settings = settings_of(name, self.names, self.groups, self.durable_mode)
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         try:
-            node = SimNode(settings, runtime, self._retention_bytes, self._group_changed)
+            node = self._node_type(
+                settings, runtime, self._retention_bytes, self._group_changed
+            )
         except OSError as error:
             # The disk fails: the process ends, and whoever watches over it starts it again.
             self.scheduler.say(name, f"cannot start: {error}")

@@ -13,6 +13,7 @@ from jepsen_like.checkers.history import dump
 from jepsen_like.report.timeline import page
 from jepsen_like.sim.faults import FAMILIES
 from jepsen_like.sim.run import Options, Outcome, run
+from jepsen_like.sim.systems import RAFTCACHE, STOCK
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--durable", action="store_true", default=True, help="with disks (default)")
     mode.add_argument("--memory", dest="durable", action="store_false")
+    parser.add_argument(
+        "--stock", action="store_true", help="the control: PySyncObj as shipped"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", action="store_true", help="tell the story (with --seed)")
     parser.add_argument("--history", type=Path, help="write the history here (with --seed)")
@@ -51,6 +55,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         durable=arguments.durable,
         families=families,
         clients=arguments.clients,
+        system=STOCK if arguments.stock else RAFTCACHE,
     )
 
 

@@ -1,7 +1,7 @@
 """One run: a cluster, clients and faults for some virtual time, then peace, then judgement.
 
 Order of events: all nodes start; faults from second 1 to second ``seconds``; everything is repaired
-and restarted; ``RECOVERY_S`` later every node must serve every group; the clients stop; all keys
+and restarted; 3 s later every node must serve every group; the clients stop; all keys
 are read through every node; replicas must be equal; the history must be linearizable.
 """
 
@@ -22,12 +22,11 @@ from jepsen_like.sim.cluster import Cluster, SimNode, trace_logs
 from jepsen_like.sim.faults import FAMILIES, Fault, Injector, applicable, schedule
 from jepsen_like.sim.invariants import Watcher
 from jepsen_like.sim.scheduler import Scheduler, StandstillError, Violation
+from jepsen_like.sim.systems import RAFTCACHE, System
 from jepsen_like.sim.workload import Client, Recorder
 from raftcache.ops import Result, Set, Status
 from raftcache.partition import SlotMap
 
-START_S: Final = 5.0
-RECOVERY_S: Final = 3.0
 LOOK_S: Final = 0.05
 DRIFT: Final = 0.05
 """Clocks run up to 2 % fast or slow; a time to live may end early by no more than this."""
@@ -36,8 +35,6 @@ THINK_S: Final = (0.04, 0.12, 0.12, 0.3)
 """Mean pauses of a client, one of which a seed draws: about 140, 50 and 20 operations per second
 of six. Measured: with a guard removed, 50 a second find twice as many bad seeds per CPU second as
 140, since more faults fit in; some seeds stay busy, for what shows only then."""
-
-KEYS: Final = ("r0", "r1", "r2", "r3", "c0", "c1", "e0", "e1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,7 @@ class Options:
     clients: int = 6
     think_s: float | None = None
     """Mean pause of a client between two operations; ``None``: drawn from the seed."""
+    system: System = RAFTCACHE
 
     def command(self, seed: int) -> str:
         """The command line that replays a run of these options."""
@@ -60,6 +58,7 @@ class Options:
         return (
             f"python -m jepsen_like sim --seed {seed} --faults {families}"
             f" --seconds {self.seconds:g} --nodes {self.nodes} --groups {self.groups} {mode}"
+            f" --clients {self.clients} {self.system.flag}".rstrip()
         )
 
 
@@ -95,16 +94,28 @@ class Run:
         self.scheduler = scheduler = Scheduler(f"sim/{seed}")
         scheduler.trace = trace
         self.cluster = Cluster(
-            scheduler, options.nodes, options.groups, durable_mode=options.durable
+            scheduler,
+            options.nodes,
+            options.groups,
+            durable_mode=options.durable,
+            node_type=options.system.node_type,
         )
-        families = applicable(options.families, options.nodes, options.durable)
+        stands = [name for name in options.families if name in options.system.families]
+        families = applicable(stands, options.nodes, options.durable)
         drawn = schedule(scheduler.generator("faults"), options.seconds, families)
         self.faults = drawn if faults is None else faults
         self.watcher = Watcher(self.cluster)
         self.recorder = Recorder(self.cluster)
         think_s = options.think_s or scheduler.generator("load").choice(THINK_S)
         self.clients = [
-            Client(number, self.cluster, self.recorder, KEYS, think_s)
+            Client(
+                number,
+                self.cluster,
+                self.recorder,
+                options.system.keys,
+                think_s,
+                plain=options.system.plain,
+            )
             for number in range(options.clients)
         ]
         self._looks = 0
@@ -114,14 +125,14 @@ class Run:
         scheduler, cluster = self.scheduler, self.cluster
         cluster.start_all()
         self._look()
-        if not scheduler.run_until(self._all_ready, START_S):
+        if not scheduler.run_until(self._all_ready, self.options.system.start_s):
             self._not_ready("the cluster does not start")
         for client in self.clients:
             client.start()
         injector = Injector(cluster, self.faults)
         scheduler.run(self.options.seconds)
         injector.end()
-        scheduler.run(scheduler.now + RECOVERY_S)
+        scheduler.run(scheduler.now + self.options.system.recovery_s)
         self._probe()
         for client in self.clients:
             client.stop()
@@ -174,7 +185,7 @@ class Run:
                 if answer is None or answer.status not in (Status.OK, Status.CREATED):
                     self.scheduler.violation(
                         "no recovery",
-                        f"{RECOVERY_S:g} s after the last fault {name} does not serve group"
+                        f"{self.options.system.recovery_s:g} s after the last fault {name} does not serve group"
                         f" {group}: {answer and answer.status.name}; {self._roles(group)}",
                     )
 
@@ -202,7 +213,7 @@ class Run:
             node.read(key.encode(), node.now() + 1.0).add_done_callback(done)
 
         for place, node in enumerate(self.cluster.nodes.values()):
-            for key in KEYS:
+            for key in self.options.system.keys:
                 node.process.call_soon(read, node, key, 1000 + place)
 
 
@@ -231,7 +242,7 @@ def run(
     scheduler, history = game.scheduler, game.recorder.operations
     outcome = Outcome(
         seed,
-        scheduler.violations[:MOST_VIOLATIONS],
+        options.system.judged(scheduler.violations)[:MOST_VIOLATIONS],
         operations=len(history),
         succeeded=sum(1 for operation in history if operation.ok),
         elections=game.watcher.elections,

@@ -71,10 +71,18 @@ class Recorder:
 
 
 class Client:
-    """One client. ``think_s``: mean pause between two operations."""
+    """One client. ``think_s``: mean pause between two operations. ``plain``: no sessions and no
+    lease reads."""
 
     def __init__(
-        self, number: int, cluster: Cluster, recorder: Recorder, keys: Sequence[str], think_s: float
+        self,
+        number: int,
+        cluster: Cluster,
+        recorder: Recorder,
+        keys: Sequence[str],
+        think_s: float,
+        *,
+        plain: bool = False,
     ) -> None:
         self._number = number
         self._cluster = cluster
@@ -83,6 +91,7 @@ class Client:
         self._random: random.Random = cluster.scheduler.generator(f"client/{number}")
         self._keys = keys
         self._think_s = think_s
+        self._plain = plain
         self._versions: dict[str, tuple[str | None, int]] = {}
         self._values = 0
         self._sequence = 0
@@ -141,7 +150,7 @@ class Client:
     def _single(self, op: Op, name: str, key: str, args: tuple[Any, ...]) -> None:
         index = self._recorder.begin(self._number, name, key, args)
         attempts = 1
-        if not isinstance(op, Get) and self._random.random() < 0.4:
+        if not isinstance(op, Get) and self._random.random() < 0.4 and not self._plain:
             assert isinstance(op, (Set, Delete, Incr))
             self._sequence += 1
             op = Once(f"client {self._number}".encode(), self._sequence, op)
@@ -149,7 +158,7 @@ class Client:
         self._attempt(op, index, attempts)
 
     def _attempt(self, op: Op, index: int, attempts: int, doubt: bool = False) -> None:
-        lease = self._random.random() < 0.3
+        lease = self._random.random() < 0.3 and not self._plain
 
         def call(node: SimNode, deadline: float) -> asyncio.Future[Any]:
             if isinstance(op, Get):
