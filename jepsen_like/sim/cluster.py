@@ -131,9 +131,7 @@ class Cluster:
         settings = settings_of(name, self.names, self.groups, self.durable_mode)
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         try:
-            node = self._node_type(
-                settings, runtime, self._retention_bytes, self._group_changed
-            )
+            node = self._node_type(settings, runtime, self._retention_bytes, self._group_changed)
         except OSError as error:
             # The disk fails: the process ends, and whoever watches over it starts it again.
             self.scheduler.say(name, f"cannot start: {error}")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from multiprocessing import Pool
 from pathlib import Path
 
 from jepsen_like.checkers.history import dump
 from jepsen_like.report.timeline import page
-from jepsen_like.sim.faults import FAMILIES
+from jepsen_like.sim import schedules
+from jepsen_like.sim.faults import FAMILIES, Fault
 from jepsen_like.sim.run import Options, Outcome, run
+from jepsen_like.sim.shrink import Reduced, shrink
 from jepsen_like.sim.systems import RAFTCACHE, STOCK
 
 
@@ -31,13 +34,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--durable", action="store_true", default=True, help="with disks (default)")
     mode.add_argument("--memory", dest="durable", action="store_false")
-    parser.add_argument(
-        "--stock", action="store_true", help="the control: PySyncObj as shipped"
-    )
+    parser.add_argument("--stock", action="store_true", help="the control: PySyncObj as shipped")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", action="store_true", help="tell the story (with --seed)")
     parser.add_argument("--history", type=Path, help="write the history here (with --seed)")
     parser.add_argument("--html", type=Path, help="write a picture here (with --seed)")
+    parser.add_argument(
+        "--schedule", type=Path, help="the faults of this file instead of drawn ones (with --seed)"
+    )
+    parser.add_argument(
+        "--shrink", action="store_true", help="find a smaller run that still fails (with --seed)"
+    )
+    parser.add_argument("--shrink-runs", type=int, default=200, help="at most so many runs")
+    parser.add_argument("--out", type=Path, help="where --shrink writes the schedule")
     parser.set_defaults(run=command)
 
 
@@ -63,7 +72,15 @@ def command(arguments: argparse.Namespace) -> int:
     """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged."""
     options = options_of(arguments)
     if arguments.seed is not None:
-        return _one(arguments, options)
+        try:
+            faults = None if arguments.schedule is None else schedules.load(arguments.schedule)
+        except (OSError, schedules.ScheduleError) as error:
+            raise SystemExit(f"--schedule: {error}") from None
+        if arguments.shrink:
+            return _shrink(arguments, options, faults)
+        return _one(arguments, options, faults)
+    if arguments.shrink or arguments.schedule is not None:
+        raise SystemExit("--shrink and --schedule are about one run: give its --seed")
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     started = time.monotonic()
     bad = undecided = 0
@@ -102,8 +119,36 @@ def _brief(work: tuple[int, Options]) -> Outcome:
     return outcome
 
 
-def _one(arguments: argparse.Namespace, options: Options) -> int:
-    outcome = run(arguments.seed, options, trace=print if arguments.trace else None)
+def _shrink(arguments: argparse.Namespace, options: Options, faults: list[Fault] | None) -> int:
+    """Exit status: 1 with a smaller failing run, 0 when there is nothing to shrink."""
+
+    def seen(best: Reduced, runs: int) -> None:
+        _bar(runs, arguments.shrink_runs, f"runs, {_size(best)}")
+
+    best = shrink(
+        arguments.seed, options, faults=faults, most_runs=arguments.shrink_runs, seen=seen
+    )
+    _clear()
+    if best is None:
+        print(f"seed {arguments.seed}: no violation, nothing to shrink")
+        return 0
+    path: Path = arguments.out or Path(f"schedule-{arguments.seed}.jsonl")
+    schedules.save(best.faults, path)
+    print(f"seed {best.seed}: {_size(best)} still give: {best.violation.line}")
+    for fault in best.faults:
+        print(f"  {fault} (seed {fault.seed})")
+    print(f"{best.options.command(best.seed)} --schedule {path}")
+    return 1
+
+
+def _size(best: Reduced) -> str:
+    options = best.options
+    return f"{len(best.faults)} faults, {options.seconds:g} s, {options.clients} clients"
+
+
+def _one(arguments: argparse.Namespace, options: Options, faults: list[Fault] | None) -> int:
+    trace = print if arguments.trace else None
+    outcome = run(arguments.seed, options, faults=faults, trace=trace)
     for violation in outcome.violations:
         print(f"seed {outcome.seed}: {violation}")
     print(
@@ -120,17 +165,26 @@ def _one(arguments: argparse.Namespace, options: Options) -> int:
 
 
 def report(outcome: Outcome, options: Options) -> None:
-    """One line per violation, with the command that replays it."""
+    """One line per kind of violation, with the command that replays it."""
+    kinds = Counter(violation.kind for violation in outcome.violations)
     for violation in outcome.violations:
-        print(f"seed {outcome.seed}: {violation.line}  [{options.command(outcome.seed)}]")
+        more = kinds.pop(violation.kind, 0) - 1
+        if more >= 0:
+            others = f" (and {more} more)" if more else ""
+            command = options.command(outcome.seed)
+            print(f"seed {outcome.seed}: {violation.line}{others}  [{command}]")
     if outcome.undecided:
         print(f"seed {outcome.seed}: undecided  [{options.command(outcome.seed)}]")
 
 
 def _progress(done: int, total: int, bad: int, speed: float) -> None:
+    _bar(done, total, f"seeds, {bad} bad, {speed:.0f} virtual s/s")
+
+
+def _bar(done: int, total: int, what: str) -> None:
     if sys.stderr.isatty():
-        bar = "#" * (30 * done // total)
-        sys.stderr.write(f"\r[{bar:<30}] {done}/{total}, {bad} bad, {speed:.0f} virtual s/s ")
+        bar = "#" * (30 * done // max(total, 1))
+        sys.stderr.write(f"\r\x1b[K[{bar:<30}] {done}/{total} {what} ")
         sys.stderr.flush()
 
 

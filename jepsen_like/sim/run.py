@@ -80,6 +80,13 @@ class Outcome:
     report: Report = Report()  # noqa: RUF009  (immutable)
 
 
+def drawn(seed: int, options: Options) -> list[Fault]:
+    """The faults of a seed."""
+    stands = [name for name in options.families if name in options.system.families]
+    families = applicable(stands, options.nodes, options.durable)
+    return schedule(Scheduler(f"sim/{seed}").generator("faults"), options.seconds, families)
+
+
 class Run:
     """One seed under way."""
 
@@ -100,10 +107,7 @@ class Run:
             durable_mode=options.durable,
             node_type=options.system.node_type,
         )
-        stands = [name for name in options.families if name in options.system.families]
-        families = applicable(stands, options.nodes, options.durable)
-        drawn = schedule(scheduler.generator("faults"), options.seconds, families)
-        self.faults = drawn if faults is None else faults
+        self.faults = drawn(seed, options) if faults is None else faults
         self.watcher = Watcher(self.cluster)
         self.recorder = Recorder(self.cluster)
         think_s = options.think_s or scheduler.generator("load").choice(THINK_S)
@@ -185,8 +189,9 @@ class Run:
                 if answer is None or answer.status not in (Status.OK, Status.CREATED):
                     self.scheduler.violation(
                         "no recovery",
-                        f"{self.options.system.recovery_s:g} s after the last fault {name} does not serve group"
-                        f" {group}: {answer and answer.status.name}; {self._roles(group)}",
+                        f"{self.options.system.recovery_s:g} s after the last fault {name} does not"
+                        f" serve group {group}: {answer and answer.status.name};"
+                        f" {self._roles(group)}",
                     )
 
     def _roles(self, group: int) -> str:

@@ -1,5 +1,5 @@
-"""PySyncObj's own journals, for the control: its ``MemoryJournal`` as it is, and its ``FileJournal``
-over the simulated disk.
+"""PySyncObj's own journals, for the control: its ``MemoryJournal`` as it is, and its
+``FileJournal`` over the simulated disk.
 
 ``StockJournal`` keeps what ``FileJournal`` promises and what it does not: entries are appended and
 never synced; term, vote and commit index go to a second file, never synced, the commit index once
