@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shrink", action="store_true", help="find a smaller run that still fails (with --seed)"
     )
     parser.add_argument("--shrink-runs", type=int, default=200, help="at most so many runs")
+    parser.add_argument(
+        "--kind", help="of violation that --shrink keeps (default: what clients saw, or the first)"
+    )
     parser.add_argument("--out", type=Path, help="where --shrink writes the schedule")
     parser.set_defaults(run=command)
 
@@ -126,7 +129,12 @@ def _shrink(arguments: argparse.Namespace, options: Options, faults: list[Fault]
         _bar(runs, arguments.shrink_runs, f"runs, {_size(best)}")
 
     best = shrink(
-        arguments.seed, options, faults=faults, most_runs=arguments.shrink_runs, seen=seen
+        arguments.seed,
+        options,
+        faults=faults,
+        kind=arguments.kind,
+        most_runs=arguments.shrink_runs,
+        seen=seen,
     )
     _clear()
     if best is None:

@@ -140,13 +140,15 @@ def shrink(
     options: Options,
     *,
     faults: Sequence[Fault] | None = None,
+    kind: str | None = None,
     most_runs: int = 200,
     seen: Seen = lambda best, runs: None,
 ) -> Reduced | None:
     """A smaller failing run, after at most ``most_runs`` runs; ``None`` when this one does not
-    fail. ``seen`` hears of the best after every run."""
+    fail. ``kind``: of violation (see ``violation_of``). ``seen`` hears of the best after every
+    run."""
     faults = drawn(seed, options) if faults is None else faults
-    violation = violation_of(run(seed, options, faults=list(faults)))
+    violation = violation_of(run(seed, options, faults=list(faults)), kind)
     if violation is None:
         return None
     shrinker = _Shrinker(Reduced(seed, tuple(faults), options, violation), most_runs, seen)
