@@ -72,18 +72,19 @@ def options_of(arguments: argparse.Namespace) -> Options:
 
 
 def command(arguments: argparse.Namespace) -> int:
-    """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged."""
+    """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged, or wrong
+    usage."""
     options = options_of(arguments)
     if arguments.seed is not None:
         try:
             faults = None if arguments.schedule is None else schedules.load(arguments.schedule)
         except (OSError, schedules.ScheduleError) as error:
-            raise SystemExit(f"--schedule: {error}") from None
+            return _unusable(f"--schedule: {error}")
         if arguments.shrink:
             return _shrink(arguments, options, faults)
         return _one(arguments, options, faults)
     if arguments.shrink or arguments.schedule is not None:
-        raise SystemExit("--shrink and --schedule are about one run: give its --seed")
+        return _unusable("--shrink and --schedule are about one run: give its --seed")
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     started = time.monotonic()
     bad = undecided = 0
@@ -105,6 +106,11 @@ def command(arguments: argparse.Namespace) -> int:
         f" {checking:.1f} s)"
     )
     return 1 if bad else 2 if undecided else 0
+
+
+def _unusable(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
 
 
 def _outcomes(seeds: Sequence[int], options: Options, jobs: int) -> Iterator[Outcome]:

@@ -13,8 +13,8 @@ Where the embedding had a choice it is kind, so that a conviction is PySyncObj's
 - Reads, of which it has none that are linearizable, wait for a no-op of their own that is committed
   through the log.
 - Outcomes mean what its documentation says (``FAIL_REASON``). A callback that never comes ends as
-  unknown after ``PATIENCE_S``, and so does a success with as many results as another command
-  has operations.
+  unknown after ``PATIENCE_S``, and so does a success with more or fewer results than the
+  command has operations.
 - Exceptions inside its tick are swallowed, as its own thread does; ours are not.
 - Disks: see ``stock_journal``. Compaction, in memory only, as by default after 5,000 entries, or
   after 5 to 55 in the runs with small sizes; with a journal on disk there is none, since

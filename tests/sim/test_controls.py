@@ -85,13 +85,15 @@ def test_a_schedule_survives_its_file(tmp_path: Path) -> None:
     assert schedules.load(tmp_path / "faults.jsonl") == faults != []
 
 
-def test_a_file_that_is_no_schedule_is_refused_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_no_schedule_is_refused_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "faults.jsonl"
     path.write_text('\n{"start": 1}\n')
     with pytest.raises(schedules.ScheduleError, match="line 2"):
         schedules.load(path)
-    with pytest.raises(SystemExit, match="line 2"):
-        main(["sim", "--seed", "1", "--schedule", str(path)])
+    assert main(["sim", "--seed", "1", "--schedule", str(path)]) == 2
+    assert "line 2" in capsys.readouterr().err
 
 
 def test_a_shrunk_run_is_smaller_and_fails_in_the_same_way() -> None:
