@@ -35,7 +35,6 @@ from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, SyncObjConsumer, replic
 from jepsen_like.sim.cluster import SimNode
 from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.stock_journal import StockJournal, StockMemoryJournal
-from raftcache.raft import engine as engine_module
 from raftcache.raft import wire
 from raftcache.raft.engine import CoreNode, _Outlet
 from raftcache.raft.group import Done, Outcome, RaftGroup
@@ -204,7 +203,7 @@ class StockGroup:
     def _enter(self) -> None:
         """Its clock and its randomness are those of this process."""
         self._spent_s = 0.0
-        engine_module._clock = self._now
+        core_module.monotonicTime = self._now
         core_module.random = self._runtime.random
 
     def _now(self) -> float:
