@@ -13,7 +13,9 @@ import asyncio
 import enum
 import errno
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from jepsen_like.sim.connection import Connection, Endpoint
@@ -32,6 +34,18 @@ class Cut(enum.Enum):
 
     STALL = "stall"
     REJECT = "reject"
+
+
+RECORDS: Final = 16
+"""So many recorded connections are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The first bytes that a client sent to ``target``."""
+
+    target: tuple[str, int]
+    data: bytearray
 
 
 class SimListener:
@@ -84,6 +98,11 @@ class Network:
         """Probability that a write is cut at an arbitrary byte boundary."""
         self.bandwidth: float | None = None
         """Bytes per second in each direction of each connection; ``None``: no limit."""
+        self.recording = False
+        """Whether to keep what clients send first, in ``records``."""
+        self.records: deque[Record] = deque(maxlen=RECORDS)
+        self.late_pieces = 0
+        """Pieces of an old connection that arrived after a newer one was accepted."""
         self.connections: dict[int, Connection] = {}
         self._listeners: dict[tuple[str, int], SimListener] = {}
         self._blocked: dict[tuple[str, str], Cut] = {}
@@ -182,6 +201,9 @@ class Network:
             self, self._created, process, client_address, listener.process, listener.address
         )
         self.connections[self._created] = connection
+        if self.recording:
+            record = connection.client.pipe.record = bytearray()
+            self.records.append(Record(listener.address, record))
         self.scheduler.say("net", f"connection {connection}")
         listener.process.call_soon(connection.server.start, listener.factory)
 
@@ -228,6 +250,14 @@ class Network:
     def passes(self, source: str, target: str) -> bool:
         """Whether a segment from ``source`` that is at the door of ``target`` gets in."""
         return (source, target) not in self._blocked and target not in self._down
+
+    def late(self, connection: Connection) -> None:
+        """Something arrived on an orphaned connection."""
+        client, server = connection.client.host, connection.server.host
+        self.late_pieces += any(
+            other.number > connection.number and other.joins(client, server)
+            for other in self.connections.values()
+        )
 
     def forget(self, connection: Connection) -> None:
         self.connections.pop(connection.number, None)
@@ -277,6 +307,13 @@ class Network:
         for connection in found:
             connection.kill()
         return len(found)
+
+    def orphan(self, client: str, server: str) -> None:
+        """See ``Connection.orphan``, for every connection that ``client`` has opened to
+        ``server``."""
+        for connection in list(self.connections.values()):
+            if (connection.client.host, connection.server.host) == (client, server):
+                connection.orphan()
 
     def _crashed(self, process: Process, power: bool) -> None:
         """Close what the kernel closes for a killed process; say nothing when the power failed."""
