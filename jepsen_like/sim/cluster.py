@@ -153,7 +153,7 @@ class Cluster:
         self._damaged: dict[str, None] = {}
         self._refused: dict[str, None] = {}
         draw = scheduler.generator("sizes")
-        self._small = draw.random() < 0.75
+        self._small = draw.random() < 0.8
         self._retention_bytes = draw.randint(200, 5_000) if self._small else None
         self._snapshot_bytes = draw.randint(2_000, 50_000) if self._small else 64 * 1024 * 1024
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}

@@ -110,6 +110,8 @@ class Network:
         self._delays: dict[tuple[str, str], float] = {}
         self._ports = 40_000
         self._created = 0
+        self._packets: dict[int, tuple[float, Callable[[], object], Callable[[], object]]] = {}
+        self._packet = 0
 
     # -- what the processes see ------------------------------------------------------------------
 
@@ -185,7 +187,7 @@ class Network:
             process.call_soon(fail, TimeoutError(errno.ETIMEDOUT, f"no answer from {address}"))
             return
         delay = min(SYN_RETRIES[tries], self.rto_max) + self.travel(source, target)
-        self.scheduler.call_later(delay, arrive)
+        self._send(delay, arrive)
 
     def _accept(
         self,
@@ -245,7 +247,28 @@ class Network:
         self, source: str, target: str, function: Callable[..., object], *args: object
     ) -> None:
         """Call ``function`` one travel time from now."""
-        self.scheduler.call_later(self.travel(source, target), function, *args)
+        self._send(self.travel(source, target), lambda: function(*args))
+
+    def _send(self, seconds: float, arrive: Callable[[], object]) -> None:
+        """A packet outside of the streams is on its way (SYN, its answers, RST)."""
+        self._packet += 1
+        number = self._packet
+
+        def arrived() -> None:
+            del self._packets[number]
+            arrive()
+
+        cancel = self.scheduler.call_later(seconds, arrived).cancel
+        self._packets[number] = (self.scheduler.now + seconds, cancel, arrived)
+
+    def _hasten(self) -> None:
+        """What was lost again and again while the network was bad is sent once more soon."""
+        for number, (when, cancel, arrived) in list(self._packets.items()):
+            latest = self.scheduler.now + self.random.random() * self.rto_max
+            if when > latest:
+                cancel()
+                cancel = self.scheduler.call_at(latest, arrived).cancel
+                self._packets[number] = (latest, cancel, arrived)
 
     def passes(self, source: str, target: str) -> bool:
         """Whether a segment from ``source`` that is at the door of ``target`` gets in."""
@@ -290,6 +313,7 @@ class Network:
         self.loss = 0.0
         for connection in list(self.connections.values()):
             connection.hasten()
+        self._hasten()
         self._retransmit()
 
     def delay(self, source: str, target: str, seconds: float) -> None:

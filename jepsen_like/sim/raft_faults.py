@@ -81,7 +81,7 @@ class Ambush:
     def meet(self, receiver: SimNode, sender: str) -> None:
         """``receiver`` has got a chunk from ``sender``."""
         stage, draw = self._stage, self._draw
-        if stage.over or self._left == 0 or draw.random() < 0.6:
+        if stage.over or self._left == 0 or draw.random() < 0.4:
             return
         self._left -= 1
         stage.cluster.counts["snapshots disturbed"] += 1
