@@ -8,14 +8,16 @@ install = $(BIN)/python -m pip --disable-pip-version-check install --editable $(
     || { cat $(LOG); exit 1; }
 PYTEST_FLAGS ?=
 DEMO_FLAGS ?=
+SIM_FLAGS ?= --seeds 1000 --jobs 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench docs clean
+.PHONY: help demo test sim lint format bench docs clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo '  DEMO_FLAGS="--nodes 5 --port 0" and PYTEST_FLAGS="-k partition" are passed on.'
+	@echo '  DEMO_FLAGS="--nodes 5 --port 0", PYTEST_FLAGS="-k partition" and'
+	@echo '  SIM_FLAGS="--seeds 200 --nodes 5 --faults disk,crash" are passed on.'
 
 demo: $(VENV)/installed ## Start a three-node cluster on this machine; Ctrl-C stops it
 	@# Job control gives the demo the terminal: Ctrl-C stops it, and make sees a normal end.
@@ -23,6 +25,9 @@ demo: $(VENV)/installed ## Start a three-node cluster on this machine; Ctrl-C st
 
 test: $(VENV)/installed-dev ## Run the tests
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+sim: $(VENV)/installed ## Simulate many clusters with faults, from many seeds
+	@$(BIN)/python -m jepsen_like sim $(SIM_FLAGS)
 
 lint: $(VENV)/installed-dev ## Check style and types
 	@$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from jepsen_like.checkers import staleness
 from jepsen_like.checkers.history import HistoryError, load
 from jepsen_like.checkers.linearizability import Report, Verdict, check
 from jepsen_like.checkers.models import CacheModel
@@ -35,7 +36,10 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="time limit (default 60)")
     parser.add_argument("--html", type=Path, help="write a picture of what is wrong to this file")
     parser.add_argument(
-        "--ttl-slack-ms", type=float, default=0.0, help="how much too early a key may expire"
+        "--ttl-slack-ms",
+        type=float,
+        default=0.0,
+        help="how much too early a key may expire, and how much too old a stale read may be",
     )
     parser.set_defaults(run=_check)
 
@@ -47,13 +51,17 @@ def _check(options: argparse.Namespace) -> int:
     except (OSError, HistoryError) as error:
         print(f"{options.file}: {error}", file=sys.stderr)
         return int(Verdict.UNDECIDED)
-    model = CacheModel(slack_ns=int(options.ttl_slack_ms * 1e6))
+    slack_ns = int(options.ttl_slack_ms * 1e6)
+    model = CacheModel(slack_ns=slack_ns)
     report = check(history, model=model, seconds=options.seconds)
+    accusations = staleness.check(history, slack_ns=slack_ns)
     print_report(report, time.monotonic() - started)
+    for accusation in accusations:
+        print(f"TOO STALE: {accusation}")
     if options.html is not None:
         options.html.write_text(page(report, options.file.name), encoding="utf-8")
         print(f"picture: {options.html}")
-    return int(report.verdict)
+    return int(Verdict.INVALID if accusations else report.verdict)
 
 
 def print_report(report: Report, seconds: float) -> None:

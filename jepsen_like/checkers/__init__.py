@@ -2,8 +2,8 @@
 
 A history is a file of JSON lines, one operation each (``history.py``)::
 
-    {"process": int, "op": "get|set|cas|incr|del", "key": str, "args": [...], "result": ...,
-     "start": ns, "end": ns|null, "ok": true|false|null}
+    {"process": int, "op": "get|set|cas|incr|del|stale", "key": str, "args": [...],
+     "result": ..., "start": ns, "end": ns|null, "ok": true|false|null}
 
 ``start`` and ``end`` are readings of one clock in nanoseconds. ``ok`` true: it happened and
 ``result`` was its answer. ``ok`` false: it certainly did not happen. ``ok`` null: nobody knows; it
@@ -21,8 +21,10 @@ cas    [expected, new]     true: the value was ``expected`` (null: absent) and i
 incr   [by]                the new number; an absent key counts as 0; the expiry stays.
                            null: the value was no 64-bit integer, or would have left that range
 del    []                  true: the key existed; false: it did not; null: not observed
+stale  [max_staleness_ms]  a value that may be so old, or of any age (null)
 ====== =================== ======================================================================
 
 ``linearizability`` (with ``models``) judges each key on its own: linearizability is local (Herlihy
 and Wing 1990, theorem 1), so a history is linearizable if and only if each key's part is.
+``staleness`` judges the ``stale`` reads, which no linearization has to explain.
 """

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-OPS: Final = {"get": (0, 0), "set": (1, 2), "cas": (2, 2), "incr": (1, 1), "del": (0, 0)}
+OPS: Final = {
+    "get": (0, 0),
+    "set": (1, 2),
+    "cas": (2, 2),
+    "incr": (1, 1),
+    "del": (0, 0),
+    "stale": (1, 1),
+}
 """Name and least and largest number of arguments. ``expire`` is added by the checker only."""
 
 
@@ -104,6 +111,9 @@ def _canonical(operation: Operation) -> tuple[tuple[Any, ...], Any]:
         args = (_integer(args[0]),)
         if operation.ok and result is not None:
             result = _integer(result)
+    elif operation.op == "stale":
+        args = (None if args[0] is None else _integer(args[0]),)
+        result = _value(result)
     elif operation.op == "get":
         result = _value(result)
     elif operation.op == "del" and not isinstance(result, bool | None):

@@ -327,9 +327,10 @@ def check(
     seconds: float = 60.0,
     configurations: int = 1_000_000,
 ) -> Report:
-    """Judge a history key by key. ``seconds`` and ``configurations`` bound the whole."""
+    """Judge a history key by key, but for ``stale`` reads (see ``staleness``). ``seconds`` and
+    ``configurations`` bound the whole."""
     model = model or CacheModel()
     numbered = [x if x.index >= 0 else replace(x, index=i) for i, x in enumerate(history)]
     budget = Budget.of(seconds, configurations)
-    parts = by_key(numbered)
+    parts = by_key(x for x in numbered if x.op != "stale")
     return Report(tuple(check_key(key, part, model, budget) for key, part in parts.items()))

@@ -13,7 +13,7 @@ but it happens once and for all: a reader never sees a key dead and then alive a
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -55,19 +55,31 @@ class Model(Protocol):
 
 class CacheModel:
     """Register, counter and expiry. ``slack_ns`` and ``drift`` say how much earlier than a perfect
-    clock the system may count a time to live as over: rounding, and the rate of its clocks."""
+    clock the system may count a time to live as over: rounding, and the rate of its clocks.
+
+    A key for which ``may_vanish`` says so may be evicted: whatever is written to it may be gone at
+    any time after, once and for all, as if its time to live had been 0."""
 
     initial = INITIAL
 
-    def __init__(self, slack_ns: int = 0, drift: float = 0.0) -> None:
+    def __init__(
+        self,
+        slack_ns: int = 0,
+        drift: float = 0.0,
+        may_vanish: Callable[[str], bool] = lambda key: False,
+    ) -> None:
         self._slack_ns = slack_ns
         self._drift = drift
+        self._may_vanish = may_vanish
 
     def prepare(self, history: Sequence[Operation]) -> list[Operation]:
         prepared: list[Operation] = []
         for operation in history:
             prepared.append(operation)
-            if operation.op == "set" and len(operation.args) == 2 and operation.args[1] > 0:
+            if operation.op in ("set", "cas") and self._may_vanish(operation.key):
+                expire = replace(operation, op="expire", args=(operation.index,), result=None)
+                prepared.append(replace(expire, end=None, ok=None))
+            elif operation.op == "set" and len(operation.args) == 2 and operation.args[1] > 0:
                 lasts = int(operation.args[1] * 1e6 * (1.0 - self._drift)) - self._slack_ns
                 start = operation.start + max(0, lasts)
                 expire = replace(operation, op="expire", args=(operation.index,), start=start)
@@ -90,12 +102,15 @@ class CacheModel:
                 if known and result is not None and result is not (state.value is None):
                     return None
                 args = operation.args
-                return State(args[0], operation.index if len(args) == 2 and args[1] > 0 else -1)
+                expires = (len(args) == 2 and args[1] > 0) or self._may_vanish(operation.key)
+                return State(args[0], operation.index if expires else -1)
             case "cas":
                 applies = state.value == operation.args[0]
                 if known and applies is not result:
                     return None
-                return State(operation.args[1]) if applies else state
+                expires = self._may_vanish(operation.key)
+                after = State(operation.args[1], operation.index if expires else -1)
+                return after if applies else state
             case "incr":
                 return _incr(state, operation.args[0], known, result)
             case "del":

@@ -1,12 +1,14 @@
 """A cluster of real nodes (groups and router, no front end) under simulated effects.
 
 Nodes are ``raftcache.node.Node`` as in production, but for the sizes at which logs are trimmed and
-snapshots are taken, which are small in half of the runs, so that both happen often.
+snapshots are taken, which are small in most of the runs, so that both happen often, and for the
+memory that they may use, which in some runs is so little that entries are evicted.
 """
 
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -20,18 +22,27 @@ from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Process, Scheduler
 from raftcache.config import Member, Settings
 from raftcache.node import Node
-from raftcache.raft import durable
+from raftcache.raft import durable, wire
+from raftcache.raft.durable import CorruptJournalError
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.storage import StorageError
 from raftcache.replica import Replica
 
 PEER_PORT: Final = 7000
 RESTART_S: Final = 0.5
 """After so long a process that ended on its own is started again."""
+SMALL_MEMORY: Final = 1024 * 1024
+"""The least that a node may be configured with."""
+USUAL_MEMORY: Final = 256 * 1024 * 1024
+DUPLICATES_AFTER_S: Final = (0.0, 0.001, 0.02, 0.3, 2.0)
+"""How late a message is delivered again."""
 
 
 @lru_cache(maxsize=64)
-def settings_of(node: str, names: tuple[str, ...], groups: int, durable_mode: bool) -> Settings:
+def settings_of(
+    node: str, names: tuple[str, ...], groups: int, durable_mode: bool, small_memory: bool
+) -> Settings:
     """The settings of one node; the same objects for every run of a process (they cost 1 ms)."""
     return Settings(
         node=node,
@@ -43,6 +54,7 @@ def settings_of(node: str, names: tuple[str, ...], groups: int, durable_mode: bo
         secret="a secret of the simulation",
         memory=not durable_mode,
         data_dir=Path("/data") if durable_mode else None,
+        max_memory=SMALL_MEMORY if small_memory else USUAL_MEMORY,
     )
 
 
@@ -55,12 +67,13 @@ class SimNode(Node):
         settings: Settings,
         runtime: SimRuntime,
         retention_bytes: int | None,
-        on_group_change: Callable[[SimNode, int], None],
+        cluster: Cluster,
     ) -> None:
         self.journals: dict[int, Journal] = {}
         self.process: Process = runtime.process
         self._retention_bytes = retention_bytes
-        self._changed = on_group_change
+        self._sim = cluster
+        self._connections: Counter[str] = Counter()
         super().__init__(settings, runtime)
 
     def _journal(self, group: int) -> Journal:
@@ -80,8 +93,38 @@ class SimNode(Node):
         return options
 
     def _on_group_change(self, group: int) -> None:
-        self._changed(self, group)
+        self._sim.on_group_change(self, group)
         super()._on_group_change(group)
+
+    # -- messages, as the faults see them
+
+    def on_message(self, node: str, message: wire.Message) -> None:
+        super().on_message(node, message)
+        sim = self._sim
+        if sim.duplication and not isinstance(message, wire.Payload):
+            self._maybe_again(node, message)
+        if sim.ambush is not None and isinstance(message, wire.SnapshotChunk):
+            sim.ambush(self, node)
+
+    def _maybe_again(self, node: str, message: wire.Message) -> None:
+        draw = self._sim.draw
+        if draw.random() < self._sim.duplication:
+            connection = self._connections[node]
+
+            def again() -> None:
+                if self._connections[node] == connection and not self.stopping:
+                    self._sim.counts["duplicates"] += 1
+                    super(SimNode, self).on_message(node, message)
+
+            self.runtime.call_later(draw.choice(DUPLICATES_AFTER_S), again)
+
+    def on_up(self, node: str) -> None:
+        self._connections[node] += 1
+        super().on_up(node)
+
+    def on_down(self, node: str) -> None:
+        self._connections[node] += 1
+        super().on_down(node)
 
 
 class Cluster:
@@ -109,11 +152,22 @@ class Cluster:
         self.wall_errors = dict.fromkeys(self.names, 0.0)
         """How wrong the wall clock of each machine is, in seconds; it stays so over a restart."""
         self.on_group_change: Callable[[SimNode, int], None] = lambda node, group: None
+        self.counts: Counter[str] = Counter()
+        """What happened in the run, see ``coverage``."""
+        self.draw = scheduler.generator("duplicates")
+        self.duplication = 0.0
+        """Probability that a group's message is delivered again."""
+        self.ambush: Callable[[SimNode, str], None] | None = None
+        """Hears of every chunk of a snapshot: who got it, and from whom."""
+        self._damaged: dict[str, None] = {}
+        self._refused: dict[str, None] = {}
         draw = scheduler.generator("sizes")
-        self._small = draw.random() < 0.5
-        self._retention_bytes = draw.randint(2_000, 50_000) if self._small else None
-        self._snapshot_bytes = draw.randint(5_000, 100_000) if self._small else 64 * 1024 * 1024
+        self._small = draw.random() < 0.8
+        self._retention_bytes = draw.randint(200, 5_000) if self._small else None
+        self._snapshot_bytes = draw.randint(2_000, 50_000) if self._small else 64 * 1024 * 1024
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}
+        self.small_memory = groups > 1 and draw.random() < 0.3
+        """Whether entries are evicted for want of memory."""
 
     def start(self, name: str) -> None:
         """Start a new incarnation of ``name``, which is down."""
@@ -128,24 +182,63 @@ class Cluster:
         runtime.call_soon(self._boot, name, runtime)
 
     def _boot(self, name: str, runtime: SimRuntime) -> None:
-        settings = settings_of(name, self.names, self.groups, self.durable_mode)
+        settings = settings_of(name, self.names, self.groups, self.durable_mode, self.small_memory)
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         try:
-            node = self._node_type(settings, runtime, self._retention_bytes, self._group_changed)
-        except OSError as error:
-            # The disk fails: the process ends, and whoever watches over it starts it again.
-            self.scheduler.say(name, f"cannot start: {error}")
-            self.crash(name, power=False)
-            self.scheduler.call_later(RESTART_S, self.start, name)
-            return
-        except Exception:
-            self.scheduler.violation("a node cannot start", f"{name}: {traceback.format_exc()}")
+            node = self._node_type(settings, runtime, self._retention_bytes, self)
+        except Exception as error:
+            self._not_started(name, error)
             return
         self.nodes[name] = node
         runtime.spawn(node.start(), f"start {name}")
 
-    def _group_changed(self, node: SimNode, group: int) -> None:
-        self.on_group_change(node, group)
+    def _not_started(self, name: str, error: Exception) -> None:
+        """A node that finds its disk damaged refuses; any other reason must be a failing disk."""
+        if isinstance(error, (CorruptJournalError, StorageError)) and name in self._damaged:
+            self.scheduler.say(name, f"refuses to start: {error}")
+            self.counts["corruptions refused"] += 1
+            self._refused[name] = None
+            self.crash(name, power=False)
+        elif isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+            # The process ends, and whoever watches over it starts it again.
+            self.scheduler.say(name, f"cannot start: {error}")
+            self.crash(name, power=False)
+            self.scheduler.call_later(RESTART_S, self.start, name)
+        else:
+            story = "".join(traceback.format_exception(error))
+            self.scheduler.violation("a node cannot start", f"{name}: {story}")
+
+    # -- damaged disks
+
+    def damage(self, name: str) -> None:
+        """The disk of ``name``, which is down, is not what it was."""
+        self._damaged[name] = None
+
+    def damaged(self) -> dict[str, None]:
+        """The nodes that may have lost what was on their disks and have not got it back."""
+        for name in list(self._damaged):
+            if name in self.nodes and not self._recovering(name):
+                del self._damaged[name]
+        return self._damaged
+
+    def replace_disk(self, name: str) -> None:
+        """What an operator does when ``name`` has refused to start: an empty disk, and another
+        start. Nothing otherwise."""
+        if name in self._refused:
+            self.wipe(name)
+            self.start(name)
+
+    def wipe(self, name: str) -> None:
+        """Another machine with an empty disk takes the place of ``name``, which goes down."""
+        self.scheduler.say(name, "gets an empty disk")
+        self.crash(name, power=True)
+        self._refused.pop(name, None)
+        self._damaged[name] = None
+        self.disks[name].wipe()
+        self.counts["disks wiped"] += 1
+
+    def _recovering(self, name: str) -> bool:
+        return any(replica.raft.recovering for replica in self.nodes[name].replicas.values())
 
     def crash(self, name: str, *, power: bool) -> None:
         """Kill the node's process, or its machine."""
@@ -158,11 +251,7 @@ class Cluster:
     @property
     def lame(self) -> int:
         """How many nodes are down, or have not got back all of their state."""
-        return sum(
-            name not in self.nodes
-            or any(replica.raft.recovering for replica in self.nodes[name].replicas.values())
-            for name in self.names
-        )
+        return sum(name not in self.nodes or self._recovering(name) for name in self.names)
 
     def process(self, name: str) -> Process | None:
         """The process of ``name``, when it is up."""
@@ -189,16 +278,29 @@ class Cluster:
         return [(node, replica) for node, replica in pairs if replica is not None]
 
 
-def trace_logs(scheduler: Scheduler | None) -> dict[str, Any]:
-    """Send the nodes' structured logs to the story of the run (``None``: nowhere); returns the
-    configuration before."""
+COUNTED_LOGS: Final = {
+    "torn write at the end of the journal cut off": "torn tails cut",
+    "snapshot installed": "snapshots installed",
+    "recovered": "recoveries without disk",
+}
+"""Events of the nodes' logs that count as coverage."""
+
+
+def trace_logs(cluster: Cluster | None) -> dict[str, Any]:
+    """Send the nodes' structured logs to the story of the run (``None``: nowhere), and count some;
+    returns the configuration before."""
     before: dict[str, Any] = structlog.get_config()
 
     def tell(_logger: object, method: str, event: Any) -> str:
-        if scheduler is not None and scheduler.trace is not None:
-            who = "log" if scheduler.current is None else scheduler.current.name
-            details = " ".join(f"{k}={v}" for k, v in event.items() if k != "event")
-            scheduler.say(who, f"{method}: {event.get('event')} {details}")
+        if cluster is not None:
+            counted = COUNTED_LOGS.get(event.get("event"))
+            if counted is not None:
+                cluster.counts[counted] += 1
+            scheduler = cluster.scheduler
+            if scheduler.trace is not None:
+                who = "log" if scheduler.current is None else scheduler.current.name
+                details = " ".join(f"{k}={v}" for k, v in event.items() if k != "event")
+                scheduler.say(who, f"{method}: {event.get('event')} {details}")
         raise structlog.DropEvent
 
     structlog.configure(processors=[tell], cache_logger_on_first_use=False)

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Final
 
 from jepsen_like.checkers.history import dump
 from jepsen_like.report.timeline import page
 from jepsen_like.sim import schedules
-from jepsen_like.sim.faults import FAMILIES, Fault
+from jepsen_like.sim.coverage import summary
+from jepsen_like.sim.faults import FAMILIES, Fault, expand
 from jepsen_like.sim.run import Options, Outcome, run
 from jepsen_like.sim.shrink import Reduced, shrink
 from jepsen_like.sim.systems import RAFTCACHE, STOCK
+
+TELL_EVERY_S: Final = 30.0
+"""Without a terminal the progress is a line now and then."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,15 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument(
-        "--faults", default="all", help=f"all, none or some of {','.join(FAMILIES)}"
+        "--faults",
+        default="all",
+        help="all, none or some of these families, or the part of their names before the dash:"
+        f" {', '.join(FAMILIES)}",
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds with faults")
     parser.add_argument("--nodes", type=int, default=3, choices=(1, 3, 5))
     parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--clients", type=int, default=6)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--durable", action="store_true", default=True, help="with disks (default)")
-    mode.add_argument("--memory", dest="durable", action="store_false")
+    mode.add_argument(
+        "--durable", action="store_true", default=None, help="with disks (default: the seed says)"
+    )
+    mode.add_argument("--memory", dest="durable", action="store_false", help="without")
     parser.add_argument("--stock", action="store_true", help="the control: PySyncObj as shipped")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", action="store_true", help="tell the story (with --seed)")
@@ -54,28 +66,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """The run's options; ``SystemExit`` with a message on unknown faults."""
+    """The runs' options; ``ValueError`` with a message on unknown faults."""
     names = arguments.faults
-    families = FAMILIES if names == "all" else tuple(n for n in names.split(",") if n != "none")
-    unknown = [name for name in families if name not in FAMILIES]
-    if unknown:
-        raise SystemExit(f"unknown faults {unknown}; known: {', '.join(FAMILIES)}")
+    families: tuple[str, ...] = FAMILIES
+    if names != "all":
+        try:
+            families = expand(name for name in names.split(",") if name != "none")
+        except ValueError as error:
+            raise ValueError(f"unknown faults {error}; known: {', '.join(FAMILIES)}") from None
     return Options(
         seconds=arguments.seconds,
         nodes=arguments.nodes,
         groups=arguments.groups,
-        durable=arguments.durable,
+        durable=arguments.durable is not False,
         families=families,
         clients=arguments.clients,
         system=STOCK if arguments.stock else RAFTCACHE,
     )
 
 
+def options_for(seed: int, arguments: argparse.Namespace) -> Options:
+    """The same for one seed, which says whether there are disks unless the user does."""
+    options = options_of(arguments)
+    if arguments.durable is None:
+        return replace(options, durable=random.Random(f"{seed}/mode").random() < 0.5)
+    return options
+
+
 def command(arguments: argparse.Namespace) -> int:
     """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged, or wrong
     usage."""
-    options = options_of(arguments)
+    try:
+        options_of(arguments)
+    except ValueError as error:
+        return _unusable(f"--faults: {error}")
     if arguments.seed is not None:
+        options = options_for(arguments.seed, arguments)
         try:
             faults = None if arguments.schedule is None else schedules.load(arguments.schedule)
         except (OSError, schedules.ScheduleError) as error:
@@ -86,19 +112,24 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.shrink or arguments.schedule is not None:
         return _unusable("--shrink and --schedule are about one run: give its --seed")
     seeds = range(arguments.start, arguments.start + arguments.seeds)
+    work = [(seed, options_for(seed, arguments)) for seed in seeds]
     started = time.monotonic()
+    progress = Progress(len(seeds))
     bad = undecided = 0
     virtual = cpu = checking = 0.0
-    for count, outcome in enumerate(_outcomes(seeds, options, arguments.jobs), 1):
+    counts: list[Counter[str]] = []
+    for outcome in _outcomes(work, arguments.jobs):
         bad += bool(outcome.violations)
         undecided += outcome.undecided
         virtual += outcome.virtual_s
         cpu += outcome.cpu_s
         checking += outcome.check_s
-        _clear()
-        report(outcome, options)
-        _progress(count, len(seeds), bad, virtual / max(cpu, 1e-9))
-    _clear()
+        counts.append(outcome.counts)
+        progress.clear()
+        report(outcome, work[outcome.seed - arguments.start][1])
+        progress.tell(len(counts), f"seeds, {bad} bad, {virtual / max(cpu, 1e-9):.0f} virtual s/s")
+    progress.clear()
+    print("\n".join(summary(counts)))
     print(
         f"{len(seeds)} seeds, {bad} with violations, {undecided} undecided;"
         f" {virtual:.0f} virtual s in {time.monotonic() - started:.0f} s"
@@ -113,13 +144,13 @@ def _unusable(message: str) -> int:
     return 2
 
 
-def _outcomes(seeds: Sequence[int], options: Options, jobs: int) -> Iterator[Outcome]:
+def _outcomes(work: Sequence[tuple[int, Options]], jobs: int) -> Iterator[Outcome]:
     if jobs <= 1:
-        for seed in seeds:
+        for seed, options in work:
             yield run(seed, options)
         return
     with Pool(jobs, maxtasksperchild=20) as pool:
-        yield from pool.imap_unordered(_brief, [(seed, options) for seed in seeds])
+        yield from pool.imap_unordered(_brief, work)
 
 
 def _brief(work: tuple[int, Options]) -> Outcome:
@@ -131,8 +162,10 @@ def _brief(work: tuple[int, Options]) -> Outcome:
 def _shrink(arguments: argparse.Namespace, options: Options, faults: list[Fault] | None) -> int:
     """Exit status: 1 with a smaller failing run, 0 when there is nothing to shrink."""
 
+    progress = Progress(arguments.shrink_runs)
+
     def seen(best: Reduced, runs: int) -> None:
-        _bar(runs, arguments.shrink_runs, f"runs, {_size(best)}")
+        progress.tell(runs, f"runs, {_size(best)}")
 
     best = shrink(
         arguments.seed,
@@ -142,7 +175,7 @@ def _shrink(arguments: argparse.Namespace, options: Options, faults: list[Fault]
         most_runs=arguments.shrink_runs,
         seen=seen,
     )
-    _clear()
+    progress.clear()
     if best is None:
         print(f"seed {arguments.seed}: no violation, nothing to shrink")
         return 0
@@ -165,9 +198,9 @@ def _one(arguments: argparse.Namespace, options: Options, faults: list[Fault] | 
     outcome = run(arguments.seed, options, faults=faults, trace=trace)
     for violation in outcome.violations:
         print(f"seed {outcome.seed}: {violation}")
+    print("\n".join(summary([outcome.counts])))
     print(
-        f"seed {outcome.seed}: {outcome.operations} operations, {outcome.succeeded} succeeded,"
-        f" {outcome.elections} elections, {outcome.callbacks} callbacks;"
+        f"seed {outcome.seed}: {outcome.callbacks} callbacks;"
         f" {outcome.virtual_s:.0f} virtual s in {outcome.cpu_s:.2f} CPU s,"
         f" checker {outcome.check_s:.2f} s"
     )
@@ -191,18 +224,27 @@ def report(outcome: Outcome, options: Options) -> None:
         print(f"seed {outcome.seed}: undecided  [{options.command(outcome.seed)}]")
 
 
-def _progress(done: int, total: int, bad: int, speed: float) -> None:
-    _bar(done, total, f"seeds, {bad} bad, {speed:.0f} virtual s/s")
+class Progress:
+    """A bar on a terminal; elsewhere a line now and then."""
 
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._terminal = sys.stderr.isatty()
+        self._told = time.monotonic()
 
-def _bar(done: int, total: int, what: str) -> None:
-    if sys.stderr.isatty():
-        bar = "#" * (30 * done // max(total, 1))
-        sys.stderr.write(f"\r\x1b[K[{bar:<30}] {done}/{total} {what} ")
-        sys.stderr.flush()
+    def tell(self, done: int, what: str) -> None:
+        """So many runs are done; ``what`` is said of them."""
+        figures = f"{done}/{self._total} {what}"
+        if self._terminal:
+            bar = "#" * (30 * done // max(self._total, 1))
+            sys.stderr.write(f"\r\x1b[K[{bar:<30}] {figures} ")
+            sys.stderr.flush()
+        elif time.monotonic() - self._told >= TELL_EVERY_S:
+            self._told = time.monotonic()
+            print(figures, file=sys.stderr, flush=True)
 
-
-def _clear() -> None:
-    if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+    def clear(self) -> None:
+        """Make room for a line of output."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()

@@ -29,6 +29,9 @@ WINDOW: Final = 256 * 1024
 HIGH_WATER: Final = 64 * 1024
 """asyncio's default limit of a transport's own buffer."""
 
+RECORDED: Final = 16 * 1024
+"""Bytes of a connection that are recorded (``Network.recording``)."""
+
 Address = tuple[str, int]
 
 
@@ -49,6 +52,8 @@ class Pipe:
         self._armed = False
         self._stuck_since: float | None = None
         self._finished = False
+        self.record: bytearray | None = None
+        """What was sent, while somebody records it."""
 
     @property
     def idle(self) -> bool:
@@ -96,6 +101,10 @@ class Pipe:
         if arrival > self._last:
             self._last = arrival
         self._size += size
+        if self.record is not None and piece is not None:
+            self.record += piece
+            if len(self.record) > RECORDED:
+                self.record = None
         self._flight.append((self._last, piece))
         if not self._armed:
             self._arm()
@@ -136,8 +145,10 @@ class Pipe:
         if network.scheduler.trace is not None:
             what = "FIN" if piece is None else f"{size} bytes"
             network.scheduler.say("net", f"{target.connection} {self._source.host}: {what}")
+        if target.connection.orphaned and piece is not None:
+            network.late(target.connection)
         if target.lost:
-            if piece is not None:
+            if piece is not None and not target.connection.orphaned:
                 self.drop()
                 self._source.answer_reset()
             return
@@ -421,6 +432,7 @@ class Connection:
     ) -> None:
         self._network = network
         self.number = number
+        self.orphaned = False
         self.client = Endpoint(network, client, client_address, server_address)
         self.server = Endpoint(network, server, server_address, client_address)
         self.client.join(self, self.server)
@@ -438,6 +450,13 @@ class Connection:
         for end in (self.client, self.server):
             end.pipe.drop()
             end.finish(ConnectionResetError(errno.ECONNRESET, "connection reset by peer"))
+
+    def orphan(self) -> None:
+        """Reset the client's end only, and let nobody tell the server: what the client sent still
+        arrives, what the server sends is lost (as when a firewall on the way forgets it)."""
+        self._network.scheduler.say("net", f"orphan {self}")
+        self.orphaned = True
+        self.client.finish(ConnectionResetError(errno.ECONNRESET, "connection reset by peer"))
 
     def process_died(self, process: Process, silent: bool) -> None:
         for end in (self.client, self.server):

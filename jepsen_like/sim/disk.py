@@ -70,6 +70,8 @@ class SimDisk:
         """So many of the next syncs fail with EIO."""
         self.fail_writes = 0
         """So many of the next writes fail with EIO."""
+        self.tear_next = False
+        """The next power failure finds a blocking call half done."""
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -224,7 +226,7 @@ class SimDisk:
 
     def cut_off(self, mark: int, function: Callable[[], Any]) -> None:
         """Run a blocking call that the crash overtakes: all of it, none, or its first changes."""
-        self._fuse = self.random.choice((-1, 0, 0, 1, 2, 3))
+        self._fuse = 1 if self.tear_next else self.random.choice((-1, 0, 0, 1, 2, 3))
         try:
             self.run(mark, function)
         except (_CutOffError, Exception):  # its process is dead: nobody hears of its errors
@@ -245,9 +247,12 @@ class SimDisk:
             tail = len(file.data) - file.synced
             if tail > 0:
                 kept = self.random.choice((0, tail, self.random.randint(0, tail)))
+                if self.tear_next:
+                    kept = self.random.randint(0, tail)
                 del file.data[file.synced + kept :]
                 self._tear(file, kept)
             file.settle()
+        self.tear_next = False
 
     def _tear(self, file: _File, kept: int) -> None:
         """The size may be on disk before the data: the last sector reads as zeros or noise."""
@@ -256,15 +261,13 @@ class SimDisk:
         if size and draw < 0.3:
             file.data[-size:] = bytes(size) if draw < 0.2 else self.random.randbytes(size)
 
-    def flip_bit(self, containing: str = "") -> str | None:
-        """Flip one bit in a file whose path contains ``containing``; the path, or ``None``."""
-        paths = sorted(p for p, f in self._files.items() if containing in p and f.data)
-        if not paths:
-            return None
-        path = self.random.choice(paths)
-        data = self._files[path].data
-        data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
-        return path
+    def contents(self) -> dict[str, bytes]:
+        """Every file, by path."""
+        return {path: bytes(file.data) for path, file in sorted(self._files.items())}
+
+    def flip(self, path: str, at: int, bit: int) -> None:
+        """Let one bit of a file rot."""
+        self.file(path).data[at] ^= 1 << bit
 
     def wipe(self) -> None:
         """An empty disk, as after a replacement of the machine."""

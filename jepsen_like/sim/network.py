@@ -13,7 +13,9 @@ import asyncio
 import enum
 import errno
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from jepsen_like.sim.connection import Connection, Endpoint
@@ -32,6 +34,18 @@ class Cut(enum.Enum):
 
     STALL = "stall"
     REJECT = "reject"
+
+
+RECORDS: Final = 16
+"""So many recorded connections are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The first bytes that a client sent to ``target``."""
+
+    target: tuple[str, int]
+    data: bytearray
 
 
 class SimListener:
@@ -85,6 +99,11 @@ class Network:
         """Probability that a write is cut at an arbitrary byte boundary."""
         self.bandwidth: float | None = None
         """Bytes per second in each direction of each connection; ``None``: no limit."""
+        self.recording = False
+        """Whether to keep what clients send first, in ``records``."""
+        self.records: deque[Record] = deque(maxlen=RECORDS)
+        self.late_pieces = 0
+        """Pieces of an old connection that arrived after a newer one was accepted."""
         self.connections: dict[int, Connection] = {}
         self._listeners: dict[tuple[str, int], SimListener] = {}
         self._blocked: dict[tuple[str, str], Cut] = {}
@@ -92,6 +111,8 @@ class Network:
         self._delays: dict[tuple[str, str], float] = {}
         self._ports = 40_000
         self._created = 0
+        self._packets: dict[int, tuple[float, Callable[[], object], Callable[[], object]]] = {}
+        self._packet = 0
 
     # -- what the processes see ------------------------------------------------------------------
 
@@ -167,7 +188,7 @@ class Network:
             process.call_soon(fail, TimeoutError(errno.ETIMEDOUT, f"no answer from {address}"))
             return
         delay = min(SYN_RETRIES[tries], self.rto_max) + self.travel(source, target)
-        self.scheduler.call_later(delay, arrive)
+        self._send(delay, arrive)
 
     def _accept(
         self,
@@ -183,6 +204,9 @@ class Network:
             self, self._created, process, client_address, listener.process, listener.address
         )
         self.connections[self._created] = connection
+        if self.recording:
+            record = connection.client.pipe.record = bytearray()
+            self.records.append(Record(listener.address, record))
         self.scheduler.say("net", f"connection {connection}")
         listener.process.call_soon(connection.server.start, listener.factory)
 
@@ -224,13 +248,42 @@ class Network:
         self, source: str, target: str, function: Callable[..., object], *args: object
     ) -> None:
         """Call ``function`` one travel time from now."""
-        self.scheduler.call_later(self.travel(source, target), function, *args)
+        self._send(self.travel(source, target), lambda: function(*args))
+
+    def _send(self, seconds: float, arrive: Callable[[], object]) -> None:
+        """A packet outside of the streams is on its way (SYN, its answers, RST)."""
+        self._packet += 1
+        number = self._packet
+
+        def arrived() -> None:
+            del self._packets[number]
+            arrive()
+
+        cancel = self.scheduler.call_later(seconds, arrived).cancel
+        self._packets[number] = (self.scheduler.now + seconds, cancel, arrived)
+
+    def _hasten(self) -> None:
+        """What was lost again and again while the network was bad is sent once more soon."""
+        for number, (when, cancel, arrived) in list(self._packets.items()):
+            latest = self.scheduler.now + self.random.random() * self.rto_max
+            if when > latest:
+                cancel()
+                cancel = self.scheduler.call_at(latest, arrived).cancel
+                self._packets[number] = (latest, cancel, arrived)
 
     def passes(self, source: str, target: str) -> bool:
         """Whether a segment from ``source`` that is at the door of ``target`` gets in."""
         if not self._blocked and not self._down:
             return True
         return (source, target) not in self._blocked and target not in self._down
+
+    def late(self, connection: Connection) -> None:
+        """Something arrived on an orphaned connection."""
+        client, server = connection.client.host, connection.server.host
+        self.late_pieces += any(
+            other.number > connection.number and other.joins(client, server)
+            for other in self.connections.values()
+        )
 
     def forget(self, connection: Connection) -> None:
         self.connections.pop(connection.number, None)
@@ -263,6 +316,7 @@ class Network:
         self.loss = 0.0
         for connection in list(self.connections.values()):
             connection.hasten()
+        self._hasten()
         self._retransmit()
 
     def delay(self, source: str, target: str, seconds: float) -> None:
@@ -280,6 +334,13 @@ class Network:
         for connection in found:
             connection.kill()
         return len(found)
+
+    def orphan(self, client: str, server: str) -> None:
+        """See ``Connection.orphan``, for every connection that ``client`` has opened to
+        ``server``."""
+        for connection in list(self.connections.values()):
+            if (connection.client.host, connection.server.host) == (client, server):
+                connection.orphan()
 
     def _crashed(self, process: Process, power: bool) -> None:
         """Close what the kernel closes for a killed process; say nothing when the power failed."""

@@ -1,38 +1,22 @@
-"""Clients: each one operation at a time, through the router of any node, everything written down.
+"""Clients: each one request at a time, through the router of any node, everything written down.
 
-Keys ``r*`` are registers (get, set, cas by version, conditional creation, del), ``c*`` counters
-(incr, get), ``e*`` registers with a time to live. Values are unique, so that a version stands for
-the value that came with it. Some writes carry a session and sequence number, and are sent again,
-also through another node, when their outcome is unknown: still one operation, from the first
-attempt to the last answer.
-
-Every instant written down is unique and in true order: the simulation runs one callback at a time.
+Values are unique, so that a version stands for the value that came with it. Some writes carry a
+session and sequence number, and are sent again, also through another node, when their outcome is
+unknown: still one operation, from the first attempt to the last answer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, Final
 
-from jepsen_like.checkers.history import Operation
 from jepsen_like.sim.cluster import Cluster, SimNode
-from raftcache.ops import (
-    Condition,
-    Delete,
-    Get,
-    Incr,
-    Match,
-    Once,
-    Op,
-    Result,
-    Set,
-    Status,
-    Write,
-)
-from raftcache.service import Consistency
+from jepsen_like.sim.keys import Keyspace
+from jepsen_like.sim.recorder import Recorder
+from jepsen_like.sim.requests import Chooser, Request, answer, combined
+from raftcache.ops import Get, Result, Set, Status, Write
 
 HANG_SLACK_S: Final = 1.0
 """A future must be done so long after its deadline, by the clock of a node that is running."""
@@ -40,64 +24,23 @@ ATTEMPTS: Final = 4
 """Of a write with a session."""
 
 
-class Recorder:
-    """The history of a run, and the clock that dates it."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._scheduler = cluster.scheduler
-        self._last = 0
-        self.operations: list[Operation] = []
-
-    def stamp(self) -> int:
-        """Now, in nanoseconds; later every time."""
-        self._last = max(self._last + 1, int(self._scheduler.now * 1e9))
-        return self._last
-
-    def begin(self, process: int, op: str, key: str, args: Sequence[Any]) -> int:
-        """Write down that an operation starts; what is never ended has an unknown outcome."""
-        index = len(self.operations)
-        self.operations.append(
-            Operation(process, op, key, tuple(args), None, self.stamp(), None, None, index)
-        )
-        return index
-
-    def end(self, index: int, ok: bool | None, result: Any) -> None:
-        end = None if ok is None else self.stamp()
-        operation = replace(self.operations[index], end=end, ok=ok, result=result)
-        self.operations[index] = operation
-        if self._scheduler.trace is not None:
-            outcome = {True: "", False: " (not done)", None: " (unknown)"}[ok]
-            self._scheduler.say("client", f"{operation.key} {operation}{outcome}")
-
-
 class Client:
-    """One client. ``think_s``: mean pause between two operations. ``plain``: no sessions and no
-    lease reads."""
+    """One client. ``think_s``: mean pause between two requests."""
 
     def __init__(
-        self,
-        number: int,
-        cluster: Cluster,
-        recorder: Recorder,
-        keys: Sequence[str],
-        think_s: float,
-        *,
-        plain: bool = False,
+        self, number: int, cluster: Cluster, recorder: Recorder, keys: Keyspace, think_s: float
     ) -> None:
         self._number = number
         self._cluster = cluster
         self._scheduler = cluster.scheduler
         self._recorder = recorder
         self._random: random.Random = cluster.scheduler.generator(f"client/{number}")
-        self._keys = keys
+        self._chooser = Chooser(number, self._random, keys)
         self._think_s = think_s
-        self._plain = plain
-        self._versions: dict[str, tuple[str | None, int]] = {}
-        self._values = 0
+        self._plain = keys.plain
         self._sequence = 0
         self._stopped = False
         self._serial = 0  # of attempts: late answers are told from current ones
-        self.succeeded = 0
 
     def start(self) -> None:
         self._later()
@@ -116,76 +59,53 @@ class Client:
         if not self._cluster.nodes:
             self._later()
             return
-        if self._random.random() < 0.1:
-            self._batch()
+        filler = self._chooser.filler()
+        if filler is not None:
+            self._fill(filler)
+        elif self._random.random() < 0.1:
+            self._batch(self._chooser.several())
         else:
-            op, name, key, args = self._choose(self._random.choice(self._keys))
-            self._single(op, name, key, args)
+            self._one(self._chooser.choose())
 
-    # -- what to ask
+    # -- one request
 
-    def _choose(self, key: str) -> tuple[Op, str, str, tuple[Any, ...]]:
-        """An operation, and how the history calls it."""
-        draw, raw = self._random.random(), key.encode()
-        if draw < 0.35:
-            return Get(raw), "get", key, ()
-        if key.startswith("c"):
-            by = self._random.choice((1, 1, 1, 5, -2))
-            return Incr(raw, by), "incr", key, (by,)
-        if draw < 0.45:
-            return Delete(raw), "del", key, ()
-        self._values += 1
-        value = f"{self._number}.{self._values}"
-        if key.startswith("e"):
-            ttl_ms = self._random.choice((20, 100, 300, 1000, 3000))
-            return Set(raw, value.encode(), ttl_ms), "set", key, (value, ttl_ms)
-        if draw < 0.7:
-            return Set(raw, value.encode()), "set", key, (value,)
-        known, version = self._versions.get(key, (None, 0))
-        match = Condition(Match.VERSION_IN, (version,)) if version else Condition(Match.ABSENT)
-        return Set(raw, value.encode(), condition=match), "cas", key, (known, value)
-
-    # -- one operation
-
-    def _single(self, op: Op, name: str, key: str, args: tuple[Any, ...]) -> None:
-        index = self._recorder.begin(self._number, name, key, args)
-        attempts = 1
-        if not isinstance(op, Get) and self._random.random() < 0.4 and not self._plain:
-            assert isinstance(op, (Set, Delete, Incr))
+    def _one(self, request: Request) -> None:
+        index = self._recorder.begin(self._number, request.op, request.key, request.args)
+        session, attempts = None, 1
+        if not request.reads and not self._plain and self._random.random() < 0.4:
             self._sequence += 1
-            op = Once(f"client {self._number}".encode(), self._sequence, op)
-            attempts = ATTEMPTS
-        self._attempt(op, index, attempts)
+            session, attempts = (f"client {self._number}".encode(), self._sequence), ATTEMPTS
+        self._attempt(request, index, session, attempts)
 
-    def _attempt(self, op: Op, index: int, attempts: int, doubt: bool = False) -> None:
-        lease = self._random.random() < 0.3 and not self._plain
-
+    def _attempt(
+        self,
+        request: Request,
+        index: int,
+        session: tuple[bytes, int] | None,
+        attempts: int,
+        doubt: bool = False,
+    ) -> None:
         def call(node: SimNode, deadline: float) -> asyncio.Future[Any]:
-            if isinstance(op, Get):
-                level = Consistency.LEASE if lease else Consistency.LINEARIZABLE
-                return node.read(op.key, deadline, level)
-            return node.write(_write(op), deadline)
+            return request.send(node, deadline, session)
 
-        def ended(result: Result | None) -> None:
-            unknown = result is None or result.status is Status.UNKNOWN
-            in_doubt = doubt or unknown
-            sure = result is not None and result.status is not Status.UNAVAILABLE and not unknown
-            if attempts > 1 and not sure and not self._stopped:
+        def ended(got: Result | list[Result] | None) -> None:
+            outcome = _worst(got)
+            unknown = outcome is None or outcome is Status.UNKNOWN
+            if attempts > 1 and (unknown or outcome is Status.UNAVAILABLE) and not self._stopped:
+                self._cluster.counts["retries after an unknown outcome"] += unknown
                 pause = self._random.uniform(0.0, 0.3)
-                again = (op, index, attempts - 1, in_doubt)
+                again = (request, index, session, attempts - 1, doubt or unknown)
                 self._scheduler.call_later(pause, self._attempt, *again)
                 return
-            self._record(index, result, in_doubt)
+            self._record(index, got, doubt or unknown)
             self._later()
 
         self._call(call, ended)
 
-    def _batch(self) -> None:
-        """A few operations on different keys in one request."""
-        keys = self._random.sample(list(self._keys), min(3, len(self._keys)))
-        chosen = [self._choose(key) for key in keys]
-        ops = [item[0] for item in chosen]
-        indexes = [self._recorder.begin(self._number, *item[1:]) for item in chosen]
+    def _batch(self, requests: list[Request]) -> None:
+        """A few operations on different keys in one request, each on its own."""
+        ops = [request.ops[0] for request in requests]
+        indexes = [self._recorder.begin(self._number, x.op, x.key, x.args) for x in requests]
 
         def call(node: SimNode, deadline: float) -> asyncio.Future[Any]:
             return node.batch([op for op in ops if isinstance(op, Get | Write)], deadline)
@@ -196,6 +116,10 @@ class Client:
             self._later()
 
         self._call(call, ended)
+
+    def _fill(self, filler: Set) -> None:
+        """Nobody asks what became of it."""
+        self._call(lambda node, deadline: node.write(filler, deadline), lambda _: self._later())
 
     def _call(
         self,
@@ -212,20 +136,20 @@ class Client:
         self._serial += 1
         serial = self._serial
 
-        def answer(value: Any) -> None:
+        def answered(value: Any) -> None:
             if self._serial == serial:
                 self._serial += 1
                 ended(value)
 
         def ask() -> None:
             future = call(node, node.now() + timeout)
-            future.add_done_callback(lambda done: answer(done.result()))
+            future.add_done_callback(lambda done: answered(done.result()))
 
         node.process.call_soon(ask)
-        self._watch(node, serial, timeout + HANG_SLACK_S, answer)
+        self._watch(node, serial, timeout + HANG_SLACK_S, answered)
 
     def _watch(
-        self, node: SimNode, serial: int, seconds: float, answer: Callable[[Any], None]
+        self, node: SimNode, serial: int, seconds: float, answered: Callable[[Any], None]
     ) -> None:
         """Give up on a dead node at once, on a paused one after a while; a running one that does
         not answer in time has broken its promise."""
@@ -239,11 +163,11 @@ class Client:
             process = node.process
             disturbed = disturbed or process.disturbed
             if not process.alive or (self._scheduler.now >= limit and disturbed):
-                answer(None)
+                answered(None)
             elif self._scheduler.now >= limit:
                 name = node.settings.node
                 self._scheduler.violation("a request hangs", f"client {self._number} at {name}")
-                answer(None)
+                answered(None)
             else:
                 self._scheduler.call_later(0.1, look)
 
@@ -251,56 +175,32 @@ class Client:
 
     # -- what came back
 
-    def _record(self, index: int, result: Result | None, doubt: bool) -> None:
+    def _record(self, index: int, got: Result | list[Result] | None, doubt: bool) -> None:
+        """``doubt``: an attempt may have been applied, whatever the last one says."""
         operation = self._recorder.operations[index]
-        if result is None or result.status is Status.UNKNOWN:
+        outcome = _worst(got)
+        if got is None or outcome is None or outcome is Status.UNKNOWN:
             self._recorder.end(index, None, None)
             return
-        if result.status is Status.UNAVAILABLE:
+        if outcome is Status.UNAVAILABLE:
             # Of a read or after a doubtful attempt that tells nothing of what happened before.
             self._recorder.end(index, None if doubt else False, None)
             return
         try:
-            answer = _answer(operation, result)
+            result = combined(got) if isinstance(got, list) else got
+            said = answer(operation, result)
         except ValueError as error:
             self._scheduler.violation("a wrong answer", f"{error} to {operation}")
             self._recorder.end(index, None, None)
             return
-        self.succeeded += 1
-        self._recorder.end(index, True, answer)
-        self._learn(operation, result)
-
-    def _learn(self, operation: Operation, result: Result) -> None:
-        """Keep the version for a later cas."""
-        key = operation.key
-        if operation.op == "get" and result.status is Status.OK:
-            self._versions[key] = ((result.value or b"").decode(), result.version)
-        elif operation.op in ("get", "del"):
-            self._versions[key] = (None, 0)
-        elif operation.op == "set" or (operation.op == "cas" and result.status <= Status.CREATED):
-            self._versions[key] = (operation.args[-1], result.version)
+        self._recorder.end(index, True, said)
+        self._chooser.learn(operation, result)
 
 
-def _write(op: Op) -> Write:
-    assert isinstance(op, Write)
-    return op
-
-
-def _answer(operation: Operation, result: Result) -> Any:
-    """What the history says of a result; ``ValueError`` when the operation cannot have it."""
-    match operation.op, result.status:
-        case "get", Status.OK if result.value is not None:
-            return result.value.decode()
-        case "get", Status.NOT_FOUND:
-            return None
-        case "set", (Status.OK | Status.CREATED) as status:
-            return status is Status.CREATED
-        case "cas", Status.OK | Status.CREATED:
-            return True
-        case "cas", Status.PRECONDITION_FAILED:
-            return False
-        case "incr", Status.OK | Status.CREATED:
-            return result.number
-        case "del", (Status.OK | Status.NOT_FOUND) as status:
-            return status is Status.OK
-    raise ValueError(f"{result}")
+def _worst(got: Result | list[Result] | None) -> Status | None:
+    """How a request ended: of an atomic batch the worst of its parts; ``None``: nobody knows."""
+    if got is None:
+        return None
+    results = got if isinstance(got, list) else [got]
+    statuses = [result.status for result in results]
+    return max(statuses)

@@ -519,6 +519,8 @@ class DurableJournal(Journal):
         with contextlib.suppress(OSError):
             for name in self._disk.list(self._directory):
                 kind, _, number = name.partition("-")
+                if not number.isdigit():
+                    continue  # ours, or what a failed replacement left: gone at the next start
                 old = kind == "journal" and int(number) < self._segment
                 if old or (kind == "snapshot" and int(number) not in needed):
                     self._disk.delete(f"{self._directory}/{name}")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from raftcache.raft import wire
+from raftcache.raft.durable import CorruptJournalError
 from raftcache.raft.election import Election
 from raftcache.raft.engine import COMMAND, Engine
 from raftcache.raft.follower_reads import FollowerReads
@@ -166,10 +167,19 @@ class RaftGroup:
         }
 
     def _restore(self) -> None:
-        """Start from the snapshot on disk, when there is one."""
+        """Start from the snapshot on disk, when there is one; ``CorruptJournalError`` when it
+        cannot be read."""
         stored, journal = self._journal.stored, self._journal
         if stored is not None:
-            self._machine.install(self._machine.prepare(stored.state))
+            try:
+                prepared = self._machine.prepare(stored.state)
+            except ValueError as error:
+                raise CorruptJournalError(
+                    f"the snapshot of group {self.group} up to entry {stored.header.index} is"
+                    f" damaged: {error}; restore the data directory from a copy, or empty it to let"
+                    " this node start anew from the others"
+                ) from error
+            self._machine.install(prepared)
             journal.restoring(True)
             header = stored.header
             self.engine.install(None, self.engine.term, header.previous, header.last)

@@ -21,6 +21,7 @@ from raftcache.runtime import Runtime
 
 RETRY_S: Final = 0.5
 """A follower that could not install a snapshot asks for another one so much later."""
+_NEVER: Final = -1e18
 
 _log = structlog.get_logger()
 
@@ -111,6 +112,7 @@ class Snapshots:
         self._installed = installed
         self._outgoing: dict[str, _Outgoing] = {}
         self._incoming: _Incoming | None = None
+        self._gave_up_at = _NEVER
         self.sent = 0
         self.received = 0
 
@@ -118,6 +120,11 @@ class Snapshots:
     def pinned(self) -> int | None:
         """The oldest index that a follower will continue from; the log must keep it."""
         return min((out.index for out in self._outgoing.values()), default=None)
+
+    @property
+    def installing(self) -> bool:
+        """Whether a snapshot has come whole and is being read."""
+        return self._incoming is not None and self._incoming.preparing
 
     # -- sending
 
@@ -194,9 +201,17 @@ class Snapshots:
             self.stop(node)
 
     def keep_alive(self) -> None:
-        """PySyncObj sends no heartbeats to followers that get a snapshot."""
-        for node in self._outgoing:
-            self._send(node, wire.Probe(self._group, self._engine.term, 0, 0))
+        """PySyncObj sends no heartbeats to followers that get a snapshot. A chunk without data asks
+        whether the transfer is still under way there: a follower that has to ask for its own state
+        first is deaf, so that chunks are lost though their connection is not."""
+        term = self._engine.term
+        for node, out in self._outgoing.items():
+            self._send(
+                node,
+                wire.SnapshotChunk(
+                    self._group, term, out.index, out.term, out.prev_term, b"", out.sent, b"", False
+                ),
+            )
 
     # -- receiving
 
@@ -207,7 +222,10 @@ class Snapshots:
             self._reply(node, message, 0, done=True)
             self._incoming = None
             return
-        if message.offset == 0 and not (self._incoming and self._incoming.preparing):
+        if not message.data and not message.last:
+            self._on_question(node, message)
+            return
+        if message.offset == 0 and not self.installing:
             check_commands([(message.command, message.last_term)])
             self._incoming = _Incoming(node, message)
         incoming = self._incoming
@@ -227,6 +245,21 @@ class Snapshots:
             self._runtime.spawn(self._install(incoming), f"install snapshot {self._group}")
         else:
             self._reply(node, message, incoming.received, done=False)
+
+    def _on_question(self, node: str, message: wire.SnapshotChunk) -> None:
+        """Everything up to ``offset`` was sent before. What has not come never will: the transfer
+        is over, and the leader will find that another one is needed. (Not while a snapshot is being
+        installed, whosever it is: another one would find no room either.) Any answer is a sign of
+        life."""
+        incoming = self._incoming
+        under_way = incoming is not None and (
+            incoming.leader == node
+            and incoming.first.term == message.term
+            and incoming.first.index == message.index
+            and incoming.received >= message.offset
+        )
+        patient = self.installing or self._runtime.now() - self._gave_up_at <= RETRY_S
+        self._reply(node, message, 0, done=not under_way and not patient)
 
     def _known(self, message: wire.SnapshotChunk) -> bool:
         """Never go backwards: the log already has this snapshot's last entry."""
@@ -264,6 +297,7 @@ class Snapshots:
         """Let the leader end this transfer after a while: it will find that another is needed."""
         if self._incoming is incoming:
             self._incoming = None
+        self._gave_up_at = self._runtime.now()
         self._runtime.call_later(
             RETRY_S, lambda: self._reply(incoming.leader, incoming.first, 0, done=True)
         )

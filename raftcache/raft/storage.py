@@ -54,7 +54,7 @@ class DataDirectory:
             return
         try:
             found = msgspec.json.decode(self._runtime.disk.read(name), type=Identity)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StorageError(f"{name}: unreadable: {error}") from None
         for field in ("format", "cluster", "node", "topology"):
             there, here = getattr(found, field), getattr(identity, field)

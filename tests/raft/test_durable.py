@@ -727,6 +727,22 @@ def test_what_a_replacement_cut_short_left_behind_is_removed(machine: Machine) -
     assert not any(name.endswith(".tmp") for name in machine.disk.list(DIRECTORY))
 
 
+def test_a_rotation_does_not_stumble_over_what_a_failed_copy_left_behind(machine: Machine) -> None:
+    """The copy made at a start may fail and leave its temporary file; that of an older segment is
+    still there when the next one begins."""
+    journal = machine.open()
+    fill(journal, *[b"%d" % i for i in range(10)])
+    machine.run()
+    machine.runtime.process.crash()
+    machine.runtime = machine._boot()
+    machine.disk.fail_syncs = 1
+    journal = machine.open()
+    assert "journal-0000000001.tmp" in machine.files()
+    machine.store(journal, snapshot_at(journal, 5), b"state")
+    machine.run()
+    assert "journal-0000000001" not in machine.files(), "the rotation was finished"
+
+
 def test_a_successor_does_not_trust_pages_whose_sync_failed() -> None:
     """A failed sync, then a kill, then a power failure."""
     for seed in range(10):
@@ -866,9 +882,10 @@ def test_a_refused_directory_is_not_kept_locked(machine: Machine) -> None:
     DataDirectory(neighbour, "/data", IDENTITY).close()
 
 
-def test_an_unreadable_identity_is_refused(machine: Machine) -> None:
+@pytest.mark.parametrize("content", [b"{", b'{"\xb0'])
+def test_an_unreadable_identity_is_refused(machine: Machine, content: bytes) -> None:
     DataDirectory(machine.runtime, "/data", IDENTITY).close()
-    machine.runtime.disk.replace("/data/identity.json", b"{")
+    machine.runtime.disk.replace("/data/identity.json", content)
     with pytest.raises(StorageError, match="unreadable"):
         DataDirectory(machine.runtime, "/data", IDENTITY)
 

@@ -102,6 +102,51 @@ def test_a_transfer_that_loses_its_connection_begins_anew() -> None:
     assert c["a"].state == [b"entry-%d" % i for i in range(100)]
 
 
+def test_chunks_that_nobody_heard_are_sent_anew() -> None:
+    """A replica that asks for its own state first is deaf to a snapshot that is sent meanwhile. The
+    connection stays as it is, so nothing but the leader's asking shows that it was lost."""
+    c = Cluster(options=TINY_LOG)
+    leader, _ = far_behind(c)
+    hold_snapshot(c, leader)
+    assert c.drop(leader.name, "a", wire.SnapshotChunk)
+    c.converge()
+    assert c["a"].state == [b"entry-%d" % i for i in range(100)]
+    assert leader.group.snapshots.sent > 1
+
+
+def test_a_transfer_under_way_is_not_begun_anew() -> None:
+    """The leader asks at every half heartbeat; while chunks come or are read, that is no reason."""
+    c = Cluster(options=TINY_LOG)
+    leader, _ = far_behind(c)
+    hold_snapshot(c, leader)
+    for _ in range(20):
+        c.deliver(leader.name, "a", 1)
+        c.pass_time(0.05)
+    c.converge()
+    assert (leader.group.snapshots.sent, c["a"].group.snapshots.received) == (1, 1)
+
+
+def test_a_new_leader_waits_until_the_old_ones_snapshot_is_dealt_with() -> None:
+    """Its own finds no room before; asking again and again would only make it be sent in vain."""
+    c = Cluster(options=TINY_LOG)
+    leader, _ = far_behind(c)
+    hold_snapshot(c, leader)
+    c.disks["a"].sync_seconds = (3.0, 3.0)
+    while not c["a"].group.snapshots.installing:
+        c.deliver(leader.name, "a", 1)
+        c.deliver("a", leader.name)
+        c.pass_time(0.001)
+    c.crash(leader.name)
+    other = "c" if leader.name == "b" else "b"
+    c.held = set()
+    c.flow(2.0)
+    assert c[other].leads
+    assert c[other].group.snapshots.sent == 1
+    c.disks["a"].sync_seconds = (0.0002, 0.002)
+    c.converge()
+    assert c["a"].state == [b"entry-%d" % i for i in range(100)]
+
+
 def test_a_chunk_out_of_order_is_ignored() -> None:
     c = Cluster(options=TINY_LOG)
     leader, _ = far_behind(c)

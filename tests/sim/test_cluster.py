@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from jepsen_like.sim.disk import SimDisk
-from jepsen_like.sim.faults import FAMILIES, Injector, schedule
+from jepsen_like.sim.faults import FAMILIES, expand, schedule
+from jepsen_like.sim.injector import ACTIONS
 from jepsen_like.sim.run import Options, Outcome, run
 from jepsen_like.sim.scheduler import Scheduler
+from raftcache import router
+from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import RaftGroup
 
 
@@ -46,7 +49,7 @@ def test_schedules_name_every_family_and_fit_the_time() -> None:
         assert all(f.start >= 1.0 and f.start + f.seconds <= 20.0 for f in faults)
         seen.update(fault.family for fault in faults)
     assert seen == set(FAMILIES)
-    assert all(hasattr(Injector, "_" + family.replace("-", "_")) for family in FAMILIES)
+    assert set(ACTIONS) == set(FAMILIES)
 
 
 # -- controls: what is broken must be convicted ---------------------------------------------------
@@ -67,7 +70,7 @@ def test_reads_without_asking_a_majority_are_convicted(monkeypatch: pytest.Monke
         confirmed(self.engine.is_leader)
 
     monkeypatch.setattr(RaftGroup, "confirm_read", confirm)
-    options = Options(seconds=8.0, families=("partition",))
+    options = Options(seconds=8.0, families=expand(["partition"]))
     assert convicted("not linearizable", range(10), options) is not None
 
 
@@ -76,8 +79,30 @@ def test_a_disk_that_only_says_that_it_has_synced_is_convicted(
 ) -> None:
     """Acknowledged writes are lost when enough machines lose power."""
     monkeypatch.setattr(SimDisk, "sync", lambda self, file: None)
-    options = Options(seconds=8.0, families=("crash",))
+    options = Options(seconds=8.0, families=expand(["crash"]))
     assert convicted("not linearizable", range(10), options) is not None
+
+
+def test_a_replica_that_takes_its_state_for_fresh_is_convicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stale read with a bound must ask the leader, unless it has lately."""
+
+    def confirm(self: FollowerReads, _: float, confirmed: Callable[[bool], None]) -> None:
+        confirmed(True)
+
+    monkeypatch.setattr(FollowerReads, "confirm", confirm)
+    options = Options(seconds=8.0, families=expand(["partition", "pause"]))
+    assert convicted("a stale read is too old", range(10), options) is not None
+
+
+def test_an_atomic_batch_that_is_applied_in_part_is_convicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """When a part fails the others must be undone."""
+    monkeypatch.setattr(router, "_atomic", lambda part: part[0])
+    options = Options(seconds=3.0, families=())
+    assert convicted("a wrong answer", range(3), options) is not None
 
 
 def test_an_exception_in_a_node_is_convicted(monkeypatch: pytest.MonkeyPatch) -> None:

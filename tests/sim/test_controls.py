@@ -11,14 +11,14 @@ import pytest
 from jepsen_like.__main__ import main
 from jepsen_like.sim import schedules
 from jepsen_like.sim.cluster import Cluster, SimNode
-from jepsen_like.sim.faults import FAMILIES, schedule
+from jepsen_like.sim.faults import FAMILIES, expand, schedule
 from jepsen_like.sim.run import Options, drawn, run
 from jepsen_like.sim.scheduler import Scheduler
 from jepsen_like.sim.shrink import shrink
 from jepsen_like.sim.systems import RAFTCACHE, STOCK
 from raftcache.ops import Result, Set, Status
 
-CRASHES = Options(seconds=8.0, system=STOCK, families=("crash",))
+CRASHES = Options(seconds=8.0, system=STOCK, families=expand(["crash"]))
 
 
 @pytest.mark.parametrize(("durable", "nodes"), [(True, 3), (False, 3), (True, 5)])
@@ -106,7 +106,7 @@ def failing(options: Options) -> int:
 
 
 def test_a_shrunk_run_is_smaller_and_fails_in_the_same_way() -> None:
-    options = Options(seconds=6.0, system=STOCK, families=("crash",))
+    options = Options(seconds=6.0, system=STOCK, families=expand(["crash"]))
     seed = failing(options)
     heard: list[int] = []
     best = shrink(seed, options, most_runs=25, seen=lambda _best, runs: heard.append(runs))
@@ -126,7 +126,7 @@ def test_shrinking_prints_a_command_that_replays_the_violation(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "small.jsonl"
-    given = ["--stock", "--faults", "crash", "--seconds", "8", "--shrink-runs", "6"]
+    given = ["--stock", "--durable", "--faults", "crash", "--seconds", "8", "--shrink-runs", "6"]
     seed = str(failing(CRASHES))
     assert main(["sim", "--shrink", "--seed", seed, *given, "--out", str(out)]) == 1
     lines = capsys.readouterr().out.splitlines()

@@ -173,12 +173,25 @@ def test_a_lock_is_exclusive_until_released_or_its_process_dies(world: World) ->
     world.start("a").disk.lock("/lock")
 
 
-def test_flip_bit_changes_one_bit() -> None:
+def test_a_flip_changes_one_bit() -> None:
     disk = SimDisk(random.Random(1))
     disk.replace("/snapshot", bytes(100))
-    assert disk.flip_bit("nothing like it") is None
-    assert disk.flip_bit("snap") == "/snapshot"
-    assert sum(byte.bit_count() for byte in disk.file("/snapshot").data) == 1
+    disk.flip("/snapshot", 17, 3)
+    assert disk.contents() == {"/snapshot": bytes(17) + b"\x08" + bytes(82)}
+
+
+def test_a_write_that_the_power_failure_tears_is_there_in_part() -> None:
+    kept = set()
+    for seed in range(40):
+        world = World(seed)
+        node = world.start("a")
+        file = node.disk.append("/log")
+        node.in_thread(lambda file=file: (file.write(b"x" * 1000), file.sync()))
+        world.disks["a"].tear_next = True
+        node.process.crash(power=True)
+        kept.add(len(world.disks["a"].contents()["/log"]))
+    assert len(kept) > 20
+    assert max(kept) <= 1000
 
 
 def test_paths_behave_as_on_a_real_disk(world: World) -> None:

@@ -257,6 +257,23 @@ def test_a_healed_network_delivers_what_was_late_soon(world: World) -> None:
     assert server.data == b"late"
 
 
+def test_a_healed_network_lets_a_connection_be_opened_soon(world: World) -> None:
+    """A SYN that was lost again and again is sent once more, as data is."""
+    world.network.loss = 0.99
+    opened: list[float] = []
+
+    async def connect() -> None:
+        await world.nodes["b"].listen("0.0.0.0", 7000, Recorder)
+        await world.nodes["a"].connect("b", 7000, Recorder)
+        opened.append(world.scheduler.now)
+
+    world.nodes["a"].spawn(connect(), "connect")
+    world.run(0.5)
+    world.network.heal()
+    world.run(1.1)
+    assert opened
+
+
 def test_a_listener_accepts_until_it_is_closed_and_its_port_is_its_own(world: World) -> None:
     async def run() -> None:
         node = world.nodes["b"]

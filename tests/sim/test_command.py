@@ -1,0 +1,69 @@
+"""``python -m jepsen_like sim``: what it runs, what it says, what replays it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+import pytest
+
+from jepsen_like.__main__ import main
+from jepsen_like.sim import command
+from jepsen_like.sim.run import Options, Outcome
+from jepsen_like.sim.scheduler import Violation
+
+
+def parsed(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_the_seed_says_whether_there_are_disks_unless_the_user_does() -> None:
+    drawn = {command.options_for(seed, parsed()).durable for seed in range(20)}
+    assert drawn == {True, False}
+    assert {command.options_for(seed, parsed("--memory")).durable for seed in range(20)} == {False}
+    assert {command.options_for(seed, parsed("--durable")).durable for seed in range(20)} == {True}
+
+
+@pytest.mark.parametrize("faults", ["all", "none", "partition,loss", "disk"])
+def test_the_replay_line_means_the_same_run(faults: str) -> None:
+    for seed in range(4):
+        options = command.options_for(seed, parsed("--faults", faults, "--nodes", "5"))
+        words = shlex.split(options.command(seed))
+        assert words[:4] == ["python", "-m", "jepsen_like", "sim"]
+        again = parsed(*words[4:])
+        assert (again.seed, command.options_for(seed, again)) == (seed, options)
+
+
+def test_unknown_faults_are_refused_with_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match=r"unknown faults earthquake; known: .*disk-flip"):
+        command.options_of(parsed("--faults", "loss,earthquake"))
+
+
+def test_a_violation_is_one_line_with_its_replay(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = Outcome(7, [Violation(1.5, "two leaders in a term", "n1 and n2")])
+    command.report(outcome, Options(durable=False))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("seed 7: two leaders in a term at 1.500000 s: n1 and n2  [python -m")
+    assert line.endswith("--memory --clients 6]")
+
+
+def test_a_run_of_some_seeds_says_what_they_went_through(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["sim", "--seeds", "2", "--seconds", "1.5", "--faults", "crash"]) == 0
+    said = capsys.readouterr()
+    assert "elections" in said.out
+    assert "2 seeds, 0 with violations, 0 undecided" in said.out
+    assert "\r" not in said.err, "no bar where there is no terminal"
+
+
+def test_without_a_terminal_the_progress_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = command.Progress(10)
+    progress.tell(1, "seeds, 0 bad")
+    monkeypatch.setattr(command, "TELL_EVERY_S", 0.0)
+    progress.tell(2, "seeds, 1 bad")
+    assert capsys.readouterr().err == "2/10 seeds, 1 bad\n"
