@@ -21,7 +21,7 @@ DURABLE_3 = Options(seconds=SECONDS, nodes=3, durable=True)
 MEMORY_3 = Options(seconds=SECONDS, nodes=3, durable=False)
 DURABLE_5 = Options(seconds=SECONDS, nodes=5, durable=True)
 MEMORY_5 = Options(seconds=SECONDS, nodes=5, durable=False)
-SEEDS = {DURABLE_3: 32, MEMORY_3: 28, DURABLE_5: 16, MEMORY_5: 16}
+SEEDS = {DURABLE_3: 24, MEMORY_3: 20, DURABLE_5: 12, MEMORY_5: 12}
 
 
 @cache
