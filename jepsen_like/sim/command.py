@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jepsen_like.checkers.history import dump
 from jepsen_like.report.timeline import page
+from jepsen_like.sim import guards
 from jepsen_like.sim.faults import FAMILIES
 from jepsen_like.sim.run import Options, Outcome, run
 
@@ -30,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--durable", action="store_true", default=True, help="with disks (default)")
     mode.add_argument("--memory", dest="durable", action="store_false")
+    parser.add_argument(
+        "--without", default="", metavar="GUARD[,GUARD]", help="switch these guards off"
+    )
+    parser.add_argument("--list-guards", action="store_true", help="say which there are")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", action="store_true", help="tell the story (with --seed)")
     parser.add_argument("--history", type=Path, help="write the history here (with --seed)")
@@ -44,6 +49,11 @@ def options_of(arguments: argparse.Namespace) -> Options:
     unknown = [name for name in families if name not in FAMILIES]
     if unknown:
         raise SystemExit(f"unknown faults {unknown}; known: {', '.join(FAMILIES)}")
+    without = tuple(name for name in arguments.without.split(",") if name)
+    try:
+        guards.chosen(*without)
+    except guards.UnknownGuardError as error:
+        raise SystemExit(str(error)) from None
     return Options(
         seconds=arguments.seconds,
         nodes=arguments.nodes,
@@ -51,11 +61,15 @@ def options_of(arguments: argparse.Namespace) -> Options:
         durable=arguments.durable,
         families=families,
         clients=arguments.clients,
+        without=without,
     )
 
 
 def command(arguments: argparse.Namespace) -> int:
     """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged."""
+    if arguments.list_guards:
+        print(guards.table())
+        return 0
     options = options_of(arguments)
     if arguments.seed is not None:
         return _one(arguments, options)
