@@ -45,7 +45,7 @@ def cut(c: Cluster, name: str, kind: str) -> None:
                 c.cut(name, other)
     else:
         outward, inward = kind != "in", kind != "out"
-        c.held |= {(x, y) for x, y in c.queues if outward and x == name or inward and y == name}
+        c.held |= {(x, y) for x, y in c.queues if (outward and x == name) or (inward and y == name)}
 
 
 @pytest.mark.parametrize("names", ["abc", "abcde"])
