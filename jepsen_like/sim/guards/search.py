@@ -12,10 +12,28 @@ from collections import Counter
 from typing import Final
 
 from jepsen_like.sim.guards import GUARDS, Guard, chosen, disk
+from jepsen_like.sim.faults import FAMILIES
 from jepsen_like.sim.run import Options, run
 
 DURABLE_ONLY: Final = ("ack-durability", "leader-durability", "vote-durability")
 MEMORY_ONLY: Final = ("diskless-recovery", "recovery-deaf", "crash-vector", "recovered-vote")
+
+FAULTS: Final = {
+    "ack-durability": ("crash", "disk"),
+    "leader-durability": ("crash", "disk"),
+    "vote-durability": ("crash", "disk", "reset"),
+    "meta-durability": ("crash", "partition", "reset"),
+    "diskless-recovery": ("crash", "partition", "one-way"),
+    "recovery-deaf": ("crash", "partition", "one-way"),
+    "crash-vector": ("crash", "partition", "one-way"),
+    "read-index": ("partition", "one-way", "pause"),
+    "pre-vote": ("partition", "one-way"),
+    "stickiness": ("partition", "one-way"),
+    "snapshot-keeps-log": ("crash",),
+    "compaction-order": ("crash",),
+    "recovery-mark": ("crash",),
+}
+"""Where all faults at once would dilute those that matter."""
 
 
 def options_of(guard: Guard, seed: int, seconds: float) -> Options:
@@ -29,6 +47,7 @@ def options_of(guard: Guard, seed: int, seconds: float) -> Options:
         seconds=seconds,
         nodes=5 if seed % 2 else 3,
         groups=1,
+        families=FAULTS.get(guard.name, FAMILIES),
         durable=durable,
         without=(guard.name,),
     )
