@@ -727,6 +727,21 @@ def test_what_a_replacement_cut_short_left_behind_is_removed(machine: Machine) -
     assert not any(name.endswith(".tmp") for name in machine.disk.list(DIRECTORY))
 
 
+def test_a_rotation_takes_no_temporary_file_for_a_segment(machine: Machine) -> None:
+    """Left behind by a replacement that failed: the rotation removes it, and goes on."""
+    journal = machine.open()
+    fill(journal, *[b"command-%d" % i for i in range(10)])
+    machine.run()
+    left = f"{DIRECTORY}/journal-0000000001.tmp"
+    machine.runtime.disk.append(left).close()
+    machine.store(journal, snapshot_at(journal, 8), b"state")
+    machine.run()
+    fill(journal, b"next")
+    machine.run()
+    assert journal.durable_index == journal.last_index
+    assert "journal-0000000001.tmp" not in machine.files()
+
+
 def test_a_successor_does_not_trust_pages_whose_sync_failed() -> None:
     """A failed sync, then a kill, then a power failure."""
     for seed in range(10):
