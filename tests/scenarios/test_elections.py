@@ -95,7 +95,7 @@ def test_a_leader_without_a_majority_steps_down(guarded: bool) -> None:
     c = cluster("abc", guarded=guarded)
     leader = c.elect("a")
     c.isolate("a")
-    c.flow(2.0)
+    c.flow(1.0)
     assert leader.leads is not guarded
     taken = leader.propose(b"x")
     assert (outcomes(taken) == [Outcome.NOT_APPLIED]) is guarded, "refused at once, or never told"
@@ -110,7 +110,8 @@ def test_a_crashed_leader_is_replaced_within_tens_of_milliseconds(guarded: bool)
         c.crash("a")
         took = c.until(lambda c=c: c.leader is not None)  # type: ignore[misc]
         assert (took < 0.08) is guarded, f"seed {seed}"
-        assert took < 1.0, "a silent one takes no longer either"
+        c.until(lambda c=c: c.leader.group.leader_ready)  # type: ignore[misc,union-attr]
+        assert len(c.leaders) == 2, "one election was enough"
 
 
 @scenario("transfer-flag")

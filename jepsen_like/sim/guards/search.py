@@ -11,8 +11,8 @@ import argparse
 from collections import Counter
 from typing import Final
 
-from jepsen_like.sim.guards import GUARDS, Guard, chosen, disk
 from jepsen_like.sim.faults import FAMILIES
+from jepsen_like.sim.guards import GUARDS, Guard, chosen, disk
 from jepsen_like.sim.run import Options, run
 
 DURABLE_ONLY: Final = ("ack-durability", "leader-durability", "vote-durability")
