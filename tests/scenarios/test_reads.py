@@ -46,6 +46,30 @@ def test_a_deposed_leader_that_does_not_know_it_answers_no_read(guarded: bool) -
         c.until(lambda: read.confirmed is False)
 
 
+@scenario("read-rounds")
+def test_a_read_is_not_answered_by_an_earlier_question(guarded: bool) -> None:
+    """a has asked, and b has said yes; its answer is on the way while b and c elect another leader
+    and commit ``new``. Only then does a read begin at a: the answer arrives, and is too old."""
+    c = cluster("abc", guarded=guarded)
+    c.elect("a")
+    c.write("a", b"old")
+    c.converge()
+    early = c["a"].read()
+    c.deliver("a", "b")
+    answers = c.pending("b", "a", wire.ProbeReply)
+    for follower in "bc":
+        c.hang_up(follower, "a")
+    c.until(lambda: any(c[name].group.leader_ready for name in "bc"), limit_s=0.7)
+    leader = c["b"] if c["b"].leads else c["c"]
+    c.write(leader.name, b"new")
+    assert c["a"].leads, "it does not know yet"
+    late = c["a"].read()
+    c["a"].group.on_message("b", answers[-1])
+    c.turn()
+    assert early.confirmed is True, "it may have seen the old state"
+    assert stale(late, b"new") is not guarded
+
+
 @scenario("own-term-reads")
 def test_a_new_leader_answers_no_read_before_it_knows_what_was_acknowledged(guarded: bool) -> None:
     """Dissertation 6.4, step 1: before an entry of its own term is committed, its commit index may

@@ -6,11 +6,9 @@ right from wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
+from jepsen_like.__main__ import main
 from jepsen_like.sim.disk import SimDisk
 from jepsen_like.sim.faults import FAMILIES, Injector, schedule
 from jepsen_like.sim.run import Options, Outcome, run
@@ -60,15 +58,26 @@ def convicted(kind: str, seeds: range, options: Options) -> Outcome | None:
     return None
 
 
-def test_reads_without_asking_a_majority_are_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_without_asking_a_majority_are_convicted() -> None:
     """A cut-off leader that answers from its own state serves stale reads."""
+    options = Options(seconds=8.0, families=("partition",), without=("read-index",))
+    outcome = convicted("not linearizable", range(10), options)
+    assert outcome is not None
+    assert options.command(outcome.seed).endswith("--durable --without read-index")
 
-    def confirm(self: RaftGroup, confirmed: Callable[[bool], None], **_: Any) -> None:
-        confirmed(self.engine.is_leader)
 
-    monkeypatch.setattr(RaftGroup, "confirm_read", confirm)
-    options = Options(seconds=8.0, families=("partition",))
-    assert convicted("not linearizable", range(10), options) is not None
+def test_a_guard_is_off_only_in_the_run_that_asks_for_it() -> None:
+    assert run(0, Options(seconds=1.0, without=("pre-vote", "read-index"))).operations
+    assert run(1, Options(seconds=4.0, families=("partition",))).violations == []
+
+
+def test_the_command_line_knows_the_guards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--list-guards"]) == 0
+    assert "one-vote-per-voter   S5 G3" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"unknown guards \['nonsense'\]; known: .*pre-vote"):
+        main(["sim", "--seed", "1", "--without", "pre-vote,nonsense"])
+    command = Options(seconds=1.0, families=(), without=("pre-vote", "stickiness")).command(1)
+    assert main(command.split()[3:]) == 0
 
 
 def test_a_disk_that_only_says_that_it_has_synced_is_convicted(

@@ -18,6 +18,10 @@ def _ask_nobody(self: Reads, confirmed: Confirmed) -> None:
     confirmed(True)
 
 
+def _join_the_last_round(self: Reads, confirmed: Confirmed) -> None:
+    (self._rounds[-1].waiting if self._rounds else self._waiting).append(confirmed)
+
+
 def _answer_at_once(self: FollowerReads, node: str, message: wire.ReadIndex) -> None:
     index = self._applied() if self._engine.is_leader else 0
     self._announce_commit()
@@ -46,6 +50,13 @@ GUARDS: Final = (
         (9,),
         "a deposed leader that does not know it yet answers reads from its old state",
         ((Reads, "confirm", _ask_nobody),),
+    ),
+    Guard(
+        "read-rounds",
+        (),
+        (9,),
+        "a read is answered by what a majority said before it began",
+        ((Reads, "confirm", _join_the_last_round),),
     ),
     Guard(
         "own-term-reads",
