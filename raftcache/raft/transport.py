@@ -247,21 +247,25 @@ class GroupTransport:
             self._held_out.append((node, message, self.engine.term))
 
     def release(self) -> None:
-        """The journal's durability advanced. What was held under an earlier term is void."""
+        """The journal's durability advanced."""
         journal, term = self._journal, self.engine.term
         if journal.meta_durable:
             held, self._held_out = self._held_out, []
             for node, message, held_term in held:
-                if held_term == term:
+                if self._still_means(held_term):
                     self._send(node, message)
         acks, self._held_acks_out = self._held_acks_out, {}
         for node, (held_term, next_index) in acks.items():
-            if held_term == term:
+            if self._still_means(held_term):
                 self._acknowledge(node, term, min(next_index, journal.last_index + 1))
         received, self._held_acks_in = self._held_acks_in, {}
         for node, (held_term, next_index) in received.items():
-            if held_term == term and self.engine.is_leader:
+            if self._still_means(held_term) and self.engine.is_leader:
                 self._count_ack(node, term, next_index)
+
+    def _still_means(self, held_term: int) -> bool:
+        """What was held under an earlier term is void: the log may be another one now."""
+        return held_term == self.engine.term
 
     # -- in: messages become PySyncObj's dictionaries
 

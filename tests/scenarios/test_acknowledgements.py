@@ -58,6 +58,59 @@ def test_an_acknowledgement_of_an_earlier_term_commits_nothing(guarded: bool) ->
     assert bool(lost(proposals, survivor.state)) is not guarded, "acknowledged, and gone"
 
 
+@scenario("held-terms")
+def test_an_acknowledgement_that_waited_for_the_disk_into_another_term_is_void(
+    guarded: bool,
+) -> None:
+    """The same with e's disk as the slow part. By the time e has on disk what a sent in term 1,
+    another leader has replaced those entries at a, which leads again, with others."""
+    c = cluster("abcde", guarded=guarded, durable=True)
+    c.elect("a")
+    slow_disk(c, "e", 3.0)
+    with_e = {pair for pair in c.queues if "e" in pair}
+    c.held = {("a", "b"), ("a", "c"), ("a", "d")} | (with_e - {("a", "e")})
+    for i in range(8):
+        c["a"].propose(b"x%d" % i)
+        c.flow(0.004)
+    first_term, last = c["a"].term, c["e"].journal.last_index
+    assert c["e"].log[-1][1] == b"x7" and c["e"].journal.durable_index < last
+
+    # Another leader, who reaches all but e, and then a again.
+    c.until(lambda: c.leader is not None and c.leader.term > first_term)
+    c.held = with_e
+    c.until(lambda: len({tuple(c[name].log) for name in "abcd"}) == 1)
+    leader = c.leader
+    assert leader is not None
+    leader.group.transfer("a")
+    c.until(lambda: c["a"].leads and c["a"].group.leader_ready)
+
+    # From now on a feeds only d; the others answer its questions, and e hears of the term.
+    for name in "bce":
+        c["a"].group.on_congested(name, True)
+    c.held = with_e - {("a", "e"), ("e", "a")}
+    base, proposals = c["a"].journal.last_index, []
+    for i in range(last - base):
+        proposals += c["a"].propose(b"y%d" % i)
+    assert proposals
+    while c["e"].journal.durable_index < last or not c["e"].journal.meta_durable:
+        c["a"].read()
+        c.flow(0.05)
+    slow_disk(c, "e", 0.001)
+    for _ in range(5):
+        c["a"].read()
+        c.flow(0.05)
+    assert c["a"].leads
+    assert (Outcome.APPLIED in outcomes(proposals)) is not guarded
+
+    term = c["a"].term
+    c.crash("a")
+    c.crash("d")
+    c.held.clear()
+    survivor = c[other_leader(c, term)]
+    c.write(survivor.name, b"z")
+    assert bool(lost(proposals, survivor.state)) is not guarded, "acknowledged, and gone"
+
+
 @scenario("ack-durability")
 def test_a_power_failure_at_a_follower_takes_back_no_acknowledgement(guarded: bool) -> None:
     """S4g. Raft figure 2: "updated on stable storage before responding to RPCs". b has x in its

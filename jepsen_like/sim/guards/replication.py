@@ -85,6 +85,13 @@ GUARDS: Final = (
         ((GroupTransport, "on_append_reply", _count_any_ack),),
     ),
     Guard(
+        "held-terms",
+        ("S1", "S4g"),
+        (1, 4),
+        "an acknowledgement that waited for the disk is given in a later term, of another log",
+        ((GroupTransport, "_still_means", lambda self, held_term: True),),
+    ),
+    Guard(
         "matching-prefix",
         ("S2",),
         (2,),
