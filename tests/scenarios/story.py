@@ -74,6 +74,24 @@ def nothing_unsynced_survives(c: Cluster, *names: str) -> None:
         c.disks[name].random = _Worst(1)
 
 
+class _Torn(random.Random):
+    """The write under way is in the file, in all its length; its last sector is zeros."""
+
+    def choice(self, seq: Any) -> Any:
+        return 1 if -1 in seq else max(seq)
+
+    def random(self) -> float:
+        return 0.1
+
+    def randint(self, a: int, b: int) -> int:
+        return b
+
+
+def tear_the_last_write(c: Cluster, name: str) -> None:
+    """What is being written when the power fails gets on the disk in part."""
+    c.disks[name].random = _Torn(1)
+
+
 def alone(c: Cluster, *names: str) -> None:
     """Nobody hears or reaches anybody but within ``names``; no connection is seen to end."""
     c.held = {(x, y) for x, y in c.queues if (x in names) != (y in names)}

@@ -18,7 +18,7 @@ from raftcache.raft.storage import DataDirectory, Identity, StorageError
 from tests.raft.harness import GROUP, Cluster
 from tests.raft.test_durable import Machine, commands, fill
 
-from .story import broke, cluster, lost, other_leader, scenario
+from .story import broke, cluster, lost, other_leader, scenario, slow_disk, tear_the_last_write
 
 
 def flip_bit_of(c: Cluster, name: str, payload: bytes) -> None:
@@ -50,6 +50,28 @@ def test_a_flipped_bit_becomes_no_write_that_nobody_made(guarded: bool) -> None:
     c.flow(1.0)
     assert broke(c, "two commands at index")
     assert c["c"].state[2] == b"qayload-2", "nobody wrote that"
+
+
+@scenario("journal-checksums")
+def test_a_torn_write_is_no_write(guarded: bool) -> None:
+    """The power fails while c writes an entry: its length reached the disk before the last of its
+    data. Checksums tell, and the tail is cut off; a log without them has an entry that nobody
+    proposed, at an index and of a term at which a takes it for its own."""
+    c = cluster("abc", guarded=guarded, durable=True)
+    c.elect("a")
+    c.write("a", b"before")
+    c.converge()
+    slow_disk(c, "c")
+    tear_the_last_write(c, "c")
+    c.write("a", b"x" * 700)
+    c.flow(0.01)
+    c.crash("c", power=True)
+    slow_disk(c, "c", 0.001)
+    c.start("c")
+    assert (len(c["c"].log) < len(c["a"].log)) is guarded
+    c.flow(1.0)
+    assert broke(c, "two commands at index") is not guarded
+    assert (c["c"].state == [b"before", b"x" * 700]) is guarded
 
 
 @scenario("corruption-refusal")

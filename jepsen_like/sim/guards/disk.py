@@ -35,7 +35,7 @@ GUARDS: Final = (
         "journal-checksums",
         ("S4h",),
         (5,),
-        "a flipped bit in the journal becomes a write that nobody made",
+        "a flipped bit or a torn write in the journal becomes a write that nobody made",
         ((durable, "_crc", lambda number, payload: 0),),
     ),
     Guard(
