@@ -14,6 +14,8 @@ from jepsen_like.sim.guards import (
     GUARANTEES,
     GUARDS,
     UnknownGuardError,
+    chosen,
+    search,
     table,
     without,
 )
@@ -72,6 +74,11 @@ def test_an_unknown_guard_is_refused_with_the_list() -> None:
     with refused, without("matching-prefix", "nonsense"):
         pass
     assert GroupTransport._match is match
+
+
+def test_the_search_counts_what_random_runs_convict() -> None:
+    row = search.row(chosen("pre-vote", "stickiness"), seeds=1, seconds=0.5)
+    assert row.startswith("| `pre-vote`, `stickiness` | ") and " | 0 of 1 | " in row
 
 
 def test_the_table_names_everything() -> None:

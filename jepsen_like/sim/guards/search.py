@@ -1,5 +1,5 @@
 """How often random runs convict a system with one guard less: ``python -m
-jepsen_like.sim.guards.search --seeds 60 [GUARD ...]`` prints the rows of a Markdown table.
+jepsen_like.sim.guards.search --seeds 60 [GUARD[,GUARD] ...]`` prints the rows of a Markdown table.
 
 Seeds alternate between clusters with disks and without, and a quarter have five nodes, where
 both make sense for the guard. Zero means that only the scenario shows why the guard is there.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from jepsen_like.sim.faults import FAMILIES
@@ -36,46 +37,48 @@ FAULTS: Final = {
 """Where all faults at once would dilute those that matter."""
 
 
-def options_of(guard: Guard, seed: int, seconds: float) -> Options:
-    """How ``seed`` is run without ``guard``."""
+def options_of(guards: Sequence[Guard], seed: int, seconds: float) -> Options:
+    """How ``seed`` is run without ``guards``."""
     durable = seed % 2 == 0
-    if guard in disk.GUARDS or guard.name in DURABLE_ONLY:
+    names = tuple(guard.name for guard in guards)
+    if guards[0] in disk.GUARDS or names[0] in DURABLE_ONLY:
         durable = True
-    elif guard.name in MEMORY_ONLY:
+    elif names[0] in MEMORY_ONLY:
         durable = False
     return Options(
         seconds=seconds,
         nodes=5 if seed % 4 == 3 else 3,
         groups=1,
-        families=FAULTS.get(guard.name, FAMILIES),
+        families=FAULTS.get(names[0], FAMILIES),
         durable=durable,
-        without=(guard.name,),
+        without=names,
     )
 
 
-def row(guard: Guard, seeds: int, seconds: float) -> str:
-    """One row: what the guard prevents and how many seeds convict without it, of what."""
+def row(guards: Sequence[Guard], seeds: int, seconds: float) -> str:
+    """One row: what the guards prevent and how many seeds convict without them, of what."""
     convicted, kinds, first = 0, Counter[str](), ""
     for seed in range(seeds):
-        options = options_of(guard, seed, seconds)
+        options = options_of(guards, seed, seconds)
         outcome = run(seed, options)
         convicted += bool(outcome.violations)
         kinds.update({violation.kind for violation in outcome.violations})
         if outcome.violations and not first:
             first = options.command(seed)
+    names = ", ".join(f"`{guard.name}`" for guard in guards)
     what = ", ".join(kind for kind, _ in kinds.most_common(3))
-    return f"| `{guard.name}` | {guard.harm} | {convicted} of {seeds} | {what} |  <!-- {first} -->"
+    return f"| {names} | {guards[0].harm} | {convicted} of {seeds} | {what} |  <!-- {first} -->"
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("guards", nargs="*", help="default: all")
+    parser.add_argument("guards", nargs="*", default=list(GUARDS), help="default: each")
     parser.add_argument("--seeds", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
-    for guard in chosen(*arguments.guards) if arguments.guards else GUARDS.values():
-        print(row(guard, arguments.seeds, arguments.seconds), flush=True)
+    for names in arguments.guards:
+        print(row(chosen(*names.split(",")), arguments.seeds, arguments.seconds), flush=True)
 
 
 if __name__ == "__main__":
