@@ -153,9 +153,9 @@ class Recovery:
                 return
 
     def _follow(self, leader: str, term: int, last_index: int) -> None:
-        """Enter ``term``. An earlier incarnation may have voted in it, and only its winner, whom
-        that vote can no more help, is certain: the vote is recorded as the leader's, where it
-        outlives this process as any other does."""
+        """Enter ``term``. An earlier incarnation may have voted in it, for whom is not known: a
+        vote for the leader, who has won already, is recorded, so that nobody else gets one. It
+        outlives this process as any other vote does."""
         self._asking, self._catching_up = False, True
         self._followed_term, self._target = term, last_index
         if term > self._engine.term:

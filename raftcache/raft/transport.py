@@ -149,9 +149,11 @@ class GroupTransport:
 
     def _send_append(self, node: str, message: dict[str, Any]) -> None:
         term, previous = message["term"], message["prevLogIdx"]
+        entries: list[Entry] = message["entries"]
         on_its_way = self._on_its_way(node, term, previous)
-        entries: list[Entry] = message["entries"][on_its_way:]
-        previous += on_its_way
+        if on_its_way:
+            entries = entries[on_its_way:]
+            previous += on_its_way
         commit, now = message["commit_index"], self._runtime.now()
         if entries:
             self._sent[node] = (term, entries[-1][1])

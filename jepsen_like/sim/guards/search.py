@@ -8,6 +8,7 @@ both make sense for the guard. Zero means that only the scenario shows why the g
 from __future__ import annotations
 
 import argparse
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -77,6 +78,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # PySyncObj notices some of the harm, and says so
     for names in arguments.guards:
         print(row(chosen(*names.split(",")), arguments.seeds, arguments.seconds), flush=True)
 
