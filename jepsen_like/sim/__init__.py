@@ -8,4 +8,5 @@ iterates an unordered collection, nothing looks at the real clock, and there is 
 ``network``    stream connections with partitions, stalls, resets and half-open ends
 ``disk``       files of one node: what a crash keeps, what it tears, what it loses
 ``runtime``    the three together, as one ``Runtime`` per process
+``guards``     what happens with one guard less, for each of them
 """

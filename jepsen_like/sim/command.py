@@ -15,7 +15,7 @@ from typing import Final
 
 from jepsen_like.checkers.history import dump
 from jepsen_like.report.timeline import page
-from jepsen_like.sim import schedules
+from jepsen_like.sim import guards, schedules
 from jepsen_like.sim.coverage import summary
 from jepsen_like.sim.faults import FAMILIES, Fault, expand
 from jepsen_like.sim.run import Options, Outcome, run
@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     mode.add_argument("--memory", dest="durable", action="store_false", help="without")
     parser.add_argument("--stock", action="store_true", help="the control: PySyncObj as shipped")
+    parser.add_argument(
+        "--without", default="", metavar="GUARD[,GUARD]", help="switch these guards off"
+    )
+    parser.add_argument("--list-guards", action="store_true", help="say which there are")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--trace", action="store_true", help="tell the story (with --seed)")
     parser.add_argument("--history", type=Path, help="write the history here (with --seed)")
@@ -66,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def options_of(arguments: argparse.Namespace) -> Options:
-    """The runs' options; ``ValueError`` with a message on unknown faults."""
+    """The runs' options; ``ValueError`` with a message on unknown faults or guards."""
     names = arguments.faults
     families: tuple[str, ...] = FAMILIES
     if names != "all":
@@ -74,6 +78,8 @@ def options_of(arguments: argparse.Namespace) -> Options:
             families = expand(name for name in names.split(",") if name != "none")
         except ValueError as error:
             raise ValueError(f"unknown faults {error}; known: {', '.join(FAMILIES)}") from None
+    without = tuple(name for name in arguments.without.split(",") if name)
+    guards.chosen(*without)
     return Options(
         seconds=arguments.seconds,
         nodes=arguments.nodes,
@@ -82,6 +88,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         families=families,
         clients=arguments.clients,
         system=STOCK if arguments.stock else RAFTCACHE,
+        without=without,
     )
 
 
@@ -96,10 +103,13 @@ def options_for(seed: int, arguments: argparse.Namespace) -> Options:
 def command(arguments: argparse.Namespace) -> int:
     """Exit status: 0 nothing wrong, 1 a violation, 2 a history that could not be judged, or wrong
     usage."""
+    if arguments.list_guards:
+        print(guards.table())
+        return 0
     try:
         options_of(arguments)
     except ValueError as error:
-        return _unusable(f"--faults: {error}")
+        return _unusable(str(error))
     if arguments.seed is not None:
         options = options_for(arguments.seed, arguments)
         try:

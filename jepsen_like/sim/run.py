@@ -21,6 +21,7 @@ from jepsen_like.checkers import staleness
 from jepsen_like.checkers.history import Operation
 from jepsen_like.checkers.linearizability import Report, Verdict, check
 from jepsen_like.checkers.models import CacheModel
+from jepsen_like.sim import guards
 from jepsen_like.sim.cluster import Cluster, SimNode, trace_logs
 from jepsen_like.sim.faults import FAMILIES, Fault, applicable, schedule
 from jepsen_like.sim.injector import Injector
@@ -61,15 +62,19 @@ class Options:
     think_s: float | None = None
     """Mean pause of a client between two operations; ``None``: drawn from the seed."""
     system: System = RAFTCACHE
+    without: tuple[str, ...] = ()
+    """Guards that are switched off (``jepsen_like.sim.guards``)."""
 
     def command(self, seed: int) -> str:
         """The command line that replays a run of these options."""
         families = "all" if self.families == FAMILIES else ",".join(self.families) or "none"
         mode = "--durable" if self.durable else "--memory"
+        without = f" --without {','.join(self.without)}" if self.without else ""
         return (
             f"python -m jepsen_like sim --seed {seed} --faults {families}"
             f" --seconds {self.seconds:g} --nodes {self.nodes} --groups {self.groups} {mode}"
             f" --clients {self.clients} {self.system.flag}".rstrip()
+            + without
         )
 
 
@@ -284,6 +289,17 @@ def run(
     check_seconds: float = 30.0,
 ) -> Outcome:
     """Play one seed and judge it. Deterministic, but for the time limit of the checker."""
+    with guards.without(*options.without):
+        return _run(seed, options, faults, trace, check_seconds)
+
+
+def _run(
+    seed: int,
+    options: Options,
+    faults: list[Fault] | None,
+    trace: Callable[[str], None] | None,
+    check_seconds: float,
+) -> Outcome:
     started = time.process_time()
     collecting = gc.isenabled()
     gc.disable()  # when garbage is collected must not depend on what ran before

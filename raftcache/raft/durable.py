@@ -517,7 +517,7 @@ class DurableJournal(Journal):
         """Delete what the new segment makes superfluous. Failing to is harmless."""
         needed = {self._snapshot_index, self._rotation, *self._stores}
         with contextlib.suppress(OSError):
-            for name in self._disk.list(self._directory):
+            for name in self._names():
                 kind, _, number = name.partition("-")
                 if not number.isdigit():
                     continue  # ours, or what a failed replacement left: gone at the next start

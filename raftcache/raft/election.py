@@ -54,8 +54,7 @@ class Election:
         self.transferring = False
         """The election under way was asked for by the leader."""
         self.campaigns = 0
-        # A promise given before a restart may still be relied on.
-        self._promised_until = runtime.now() + options.lease_s
+        self._assume_promise()
         self._deadline = runtime.now() + self._timeout()
 
     def _timeout(self) -> float:
@@ -77,6 +76,10 @@ class Election:
     def voted(self) -> None:
         """This node voted: the candidate gets its time to win."""
         self.heard_leader()
+
+    def _assume_promise(self) -> None:
+        """Promises are not on disk: one given before a restart may still be relied on."""
+        self._promised_until = self._runtime.now() + self._options.lease_s
 
     def promise(self, duration_s: float) -> None:
         """Vote for nobody for so long: the leader serves reads on this."""

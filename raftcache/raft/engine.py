@@ -35,6 +35,7 @@ COMMAND: Final = b"\x40"
 
 _NEVER_S: Final = 1e15
 _UNBOUNDED_BYTES: Final = 2**60
+_UNBOUNDED_TERM: Final = 2**62
 
 # The engine's serializer complains whenever a follower needs a snapshot, which we carry ourselves.
 logging.getLogger("pysyncobj.serializer").disabled = True
@@ -69,10 +70,10 @@ class _Outlet(Transport):  # type: ignore[misc]
 
     def __init__(self, outgoing: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__(None, None, None)
-        self._outgoing = outgoing
+        self.outgoing = outgoing
 
     def send(self, node: Node, message: dict[str, Any]) -> bool:
-        self._outgoing(node.id, message)
+        self.outgoing(node.id, message)
         return True
 
     def dropNode(self, node: Node) -> None:  # noqa: N802
@@ -203,12 +204,27 @@ class Engine:
     def campaign(self) -> None:
         """Become a candidate of the next term, now; not while nobody can be asked, since PySyncObj
         would remember the order, ignore its leader's heartbeats, and campaign later."""
-        if self.others and not self._connected:
+        if not self._reachable():
             return
         self._enter()
         leader = self._core._getLeader()
         self._outlet._onMessageReceived(leader, {"type": "timeout_now", "term": self.term})
         self._core.doTick(0.0)
+
+    def _reachable(self) -> bool:
+        return bool(self._connected) or not self.others
+
+    def vote(self, candidate: str) -> None:
+        """Record a vote in the current term, unless there is one. Nobody is told: ``candidate`` has
+        won already, and this replica must not help another to win, too."""
+        self._enter()
+        request = {"type": "request_vote", "term": self.term, "last_log_index": 0}
+        outgoing, self._outlet.outgoing = self._outlet.outgoing, lambda _node, _message: None
+        try:
+            node = self._nodes[candidate]
+            self._outlet._onMessageReceived(node, {**request, "last_log_term": _UNBOUNDED_TERM})
+        finally:
+            self._outlet.outgoing = outgoing
 
     def step_down(self, term: int) -> None:
         """Adopt ``term`` (higher than the current one) as a follower; grants nothing, since no log

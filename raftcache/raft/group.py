@@ -190,8 +190,8 @@ class RaftGroup:
             self._election.begin_anew()
         self.schedule()
 
-    def _vote_allowed(self, term: int, transfer: bool) -> bool:
-        return self._recovery.vote_allowed(term) and self._election.vote_allowed(transfer)
+    def _vote_allowed(self, transfer: bool) -> bool:
+        return not self._recovery.active and self._election.vote_allowed(transfer)
 
     # -- state
 
@@ -337,6 +337,7 @@ class RaftGroup:
         engine, seen = self.engine, self._seen
         return not (
             engine.commit_index > engine.last_applied
+            or engine.last_applied > self.applied_index
             or engine.leader != seen[0]
             or engine.term != seen[2]
             or seen[1]
@@ -361,10 +362,7 @@ class RaftGroup:
             entry = journal.at(index)
             assert entry is not None
             self.applied_index = index
-            proposal = self._appended.pop(index, None)
-            if proposal is not None and proposal.term != entry[2]:
-                proposal.done(Outcome.NOT_APPLIED, None)
-                proposal = None
+            proposal = self._proposal_at(index, entry[2])
             if entry[0][:1] == COMMAND:
                 hint = None if proposal is None else proposal.hint
                 result = self._machine.apply(index, memoryview(entry[0])[1:], hint)
@@ -390,6 +388,15 @@ class RaftGroup:
 
     # -- outcomes
 
+    def _proposal_at(self, index: int, term: int) -> _Proposal | None:
+        """The proposal that was committed at ``index``. One of ours that another entry took the
+        place of is surely not applied."""
+        proposal = self._appended.pop(index, None)
+        if proposal is not None and proposal.term != term:
+            proposal.done(Outcome.NOT_APPLIED, None)
+            return None
+        return proposal
+
     def _on_append(self, command: bytes, index: int, term: int) -> None:
         proposal = self._submitted.pop(id(command), None)
         if proposal is not None:
@@ -414,16 +421,19 @@ class RaftGroup:
 
     def _on_installed(self, index: int) -> None:
         self.applied_index = index
+        self._end_covered(index)
+        self.schedule()
+
+    def _end_covered(self, index: int) -> None:
+        """The entries that would tell what became of proposals up to ``index`` are gone."""
         for covered in [i for i in self._appended if i <= index]:
             self._appended.pop(covered).done(Outcome.UNKNOWN, None)
-        self.schedule()
 
     # -- messages and connections
 
     def on_message(self, node: str, message: wire.GroupMessage) -> None:
         """A message of a member, on the current connection."""
-        if node not in self.engine.others:
-            raise wire.WireError(f"{node!r} is not a replica of group {self.group}")
+        self._check_member(node)
         handler = self._handlers.get(type(message))
         if handler is None:
             raise wire.WireError(f"unexpected {type(message).__name__}")
@@ -432,6 +442,10 @@ class RaftGroup:
         handler(node, message)
         if self._needs_tick(message):
             self.schedule()
+
+    def _check_member(self, node: str) -> None:
+        if node not in self.engine.others:
+            raise wire.WireError(f"{node!r} is not a replica of group {self.group}")
 
     def _needs_tick(self, message: wire.GroupMessage) -> bool:
         """Measured: half of the ticks under load would be for messages that change nothing."""

@@ -137,12 +137,10 @@ class Link(asyncio.Protocol):
         start, end = 0, len(data)
         while end - start >= wire.LENGTH_BYTES:
             (length,) = _LENGTH.unpack_from(data, start)
-            live = self._state is _LIVE
-            limit = self._options.max_frame_bytes if live else wire.HANDSHAKE_FRAME_BYTES
-            if length > limit:
-                raise WireError(f"frame of {length} bytes, limit {limit}")
+            self._check_length(length)
             tag_at = start + wire.LENGTH_BYTES
-            body_at = tag_at + wire.TAG_BYTES if live and self._check is not None else tag_at
+            sealed = self._state is _LIVE and self._check is not None
+            body_at = tag_at + wire.TAG_BYTES if sealed else tag_at
             if end < body_at + length:
                 break
             start = body_at + length
@@ -150,6 +148,13 @@ class Link(asyncio.Protocol):
             if self._state is _CLOSED:
                 break
         return start
+
+    def _check_length(self, length: int) -> None:
+        """Before a byte of the frame is kept."""
+        live = self._state is _LIVE
+        limit = self._options.max_frame_bytes if live else wire.HANDSHAKE_FRAME_BYTES
+        if length > limit:
+            raise WireError(f"frame of {length} bytes, limit {limit}")
 
     def _on_frame(self, tag: bytes | bytearray, body: bytes | bytearray) -> None:
         if self._state is _LIVE:
@@ -223,21 +228,27 @@ class Link(asyncio.Protocol):
         return wire.proof(self._options.secret, role, *self._hellos)
 
     def _on_proof(self, body: bytes) -> None:
-        given, expected = wire.decode_proof(body).mac, self._mac(self._role(own=False))
-        if not hmac.compare_digest(given, expected):
-            raise WireError("the cluster secret is different there")
+        self._check_proof(wire.decode_proof(body))
         if self._known_here > self._peers.incarnation:
             # This node's clock was set back between two starts.
             self._peers.incarnation = self._known_here + 1
             raise WireError("an earlier start had a later incarnation; trying again with a new one")
-        if self.incarnation < self._peers.known.get(self.node or "", 0):
-            raise WireError("connection of an earlier incarnation")
+        self._check_incarnation()
         if self._options.secret:
             secret = self._options.secret
             self._seal = wire.Seal(wire.session_key(secret, self._role(own=True), *self._hellos))
             self._check = wire.Seal(wire.session_key(secret, self._role(own=False), *self._hellos))
         self._state = _LIVE
         self._peers.on_link_live(self)
+
+    def _check_proof(self, proof: wire.Proof) -> None:
+        if not hmac.compare_digest(proof.mac, self._mac(self._role(own=False))):
+            raise WireError("the cluster secret is different there")
+
+    def _check_incarnation(self) -> None:
+        """This connection may have been on its way while its process died and started again."""
+        if self.incarnation < self._peers.known.get(self.node or "", 0):
+            raise WireError("connection of an earlier incarnation")
 
     # -- the end
 
@@ -382,14 +393,18 @@ class Peers:
         """The handshake is done: from now on this is the connection to the peer."""
         node = link.node
         assert node is not None
-        old = self._links.get(node)
-        if old is not None:
-            old.abort()
+        self._end_older(node)
         self.learn({node: link.incarnation})
         self._backoff[node] = DIAL_BACKOFF_MIN_S
         self._links[node] = link
         self._queues[node] = []
         self.events.on_up(node)
+
+    def _end_older(self, node: str) -> None:
+        """At most one connection per peer is heard."""
+        old = self._links.get(node)
+        if old is not None:
+            old.abort()
 
     def on_link_closed(self, link: Link, was_live: bool) -> None:
         """A connection ended, whatever the reason."""

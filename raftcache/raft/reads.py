@@ -175,8 +175,7 @@ class Reads:
         if len(round_.voters) + 1 < self._engine.majority:
             return
         if round_.lease and self._lease_given_up_in != round_.term:
-            shorter = 1.0 - self._options.max_clock_drift
-            self._lease = (round_.term, round_.started + self._options.lease_s * shorter)
+            self._lease = (round_.term, round_.started + self._lease_duration_s())
         if self._engine.term != round_.term or not self._engine.is_leader:
             return
         while self._rounds:
@@ -184,6 +183,10 @@ class Reads:
             self._applying.append((round_.index, done.waiting))
             if done is round_:
                 break
+
+    def _lease_duration_s(self) -> float:
+        """By this node's clock, shorter than the promise by how much faster another's may run."""
+        return self._options.lease_s * (1.0 - self._options.max_clock_drift)
 
     def _fail_all(self) -> None:
         rounds, self._rounds = self._rounds, deque()

@@ -3,8 +3,8 @@
 A process that has lost its log, term and vote must not vote or acknowledge as if it had never done
 so. It is deaf to its group until it has learnt, from f + 1 of the 2 f + 1 replicas other than
 itself, the leader of the highest term among them included, which term to enter and how far the log
-goes. It then follows, votes for nobody in that term or an earlier one, and votes again only when
-its log reaches as far. This is Viewstamped Replication's recovery ("Viewstamped Replication
+goes. It then follows, with that leader for its vote in that term, and votes again only when its log
+reaches as far. This is Viewstamped Replication's recovery ("Viewstamped Replication
 Revisited", section 4.3) with a crash vector (Michael et al., "Recovering Shared Objects Without
 Stable Storage", DISC 2017): a vote by an incarnation that is known to be dead does not count, since
 its successor knows nothing of it. ``transport`` holds votes for that reason, and votes carry what
@@ -69,7 +69,7 @@ class Recovery:
         self._asked_at = -1e18
         self._replies: dict[str, wire.RecoveryReply] = {}
         self._target = 0
-        self._no_vote_up_to = 0
+        self._followed_term = 0
 
     # -- state
 
@@ -82,10 +82,6 @@ class Recovery:
     def active(self) -> bool:
         """Whether this replica may not vote or campaign yet."""
         return self._asking or self._catching_up
-
-    def vote_allowed(self, term: int) -> bool:
-        """Whether a vote in ``term`` cannot contradict one given before the crash."""
-        return not self.active and term > self._no_vote_up_to
 
     def _phase(self) -> Phase:
         blank = self._engine.term == 0 and self._journal.last_index <= 1
@@ -151,15 +147,20 @@ class Recovery:
         if len(whole) < self._engine.majority:
             return
         term = max(reply.term for reply in whole)
-        leaders = [reply for reply in whole if reply.leader and reply.term == term]
-        if leaders and term >= self._engine.term:
-            self._follow(term, leaders[0].last_index)
+        for leader, reply in self._replies.items():
+            if reply.leader and reply.term == term >= self._engine.term:
+                self._follow(leader, term, reply.last_index)
+                return
 
-    def _follow(self, term: int, last_index: int) -> None:
+    def _follow(self, leader: str, term: int, last_index: int) -> None:
+        """Enter ``term``. An earlier incarnation may have voted in it, for whom is not known: a
+        vote for the leader, who has won already, is recorded, so that nobody else gets one. It
+        outlives this process as any other vote does."""
         self._asking, self._catching_up = False, True
-        self._no_vote_up_to, self._target = term, last_index
+        self._followed_term, self._target = term, last_index
         if term > self._engine.term:
             self._engine.step_down(term)
+        self._engine.vote(leader)
         _log.info("recovering", group=self._group, term=term, up_to=last_index)
 
     def advance(self) -> None:
@@ -167,10 +168,10 @@ class Recovery:
         again."""
         if not self._catching_up:
             return
-        if self._engine.term > self._no_vote_up_to:
+        if self._engine.term > self._followed_term:
             self._catching_up, self._asking = False, True
             self._ask()
-        elif self._journal.durable_index >= self._target:
+        elif self._journal.durable_index >= self._target and self._journal.meta_durable:
             self._finish(anew=False)
 
     def _finish(self, *, anew: bool) -> None:

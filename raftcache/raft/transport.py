@@ -48,7 +48,7 @@ class TransportEvents:
     higher_term: Callable[[int], None]
     snapshot_needed: Callable[[str], None]
     not_appended: Callable[[bytes], None]
-    vote_allowed: Callable[[int, bool], bool]
+    vote_allowed: Callable[[bool], bool]
     transfer_election: Callable[[], bool]
 
 
@@ -120,7 +120,7 @@ class GroupTransport:
         kind = message["type"]
         if kind == "append_entries":
             if "serialized" in message:
-                self.bar(node, "snapshot")
+                self._stop_feeding(node)
                 self._events.snapshot_needed(node)
             else:
                 self._send_append(node, message)
@@ -142,16 +142,18 @@ class GroupTransport:
             # the submission and the tick, so the command is in no log.
             self._events.not_appended(message["command"])
 
+    def _stop_feeding(self, node: str) -> None:
+        """``node`` needs a snapshot, which PySyncObj would announce for as long as its tick may
+        take."""
+        self.bar(node, "snapshot")
+
     def _send_append(self, node: str, message: dict[str, Any]) -> None:
         term, previous = message["term"], message["prevLogIdx"]
         entries: list[Entry] = message["entries"]
-        sent_term, sent_index = self._sent.get(node, (0, 0))
-        on_its_way = sent_term == term and sent_index > previous
-        if on_its_way and self._journal.term_at(sent_index) is not None:
-            # PySyncObj rewinds at every acknowledgement; the connection is FIFO: what was sent
-            # arrives.
-            entries = entries[sent_index - previous :]
-            previous = sent_index
+        on_its_way = self._on_its_way(node, term, previous)
+        if on_its_way:
+            entries = entries[on_its_way:]
+            previous += on_its_way
         commit, now = message["commit_index"], self._runtime.now()
         if entries:
             self._sent[node] = (term, entries[-1][1])
@@ -169,6 +171,15 @@ class GroupTransport:
             self._send(node, append)
             if run:
                 previous, previous_term = run[-1][1], run[-1][2]
+
+    def _on_its_way(self, node: str, term: int, previous: int) -> int:
+        """How many entries after ``previous`` were sent on this connection already: PySyncObj
+        rewinds at every acknowledgement. The connection is FIFO: what was sent arrives."""
+        sent_term, sent_index = self._sent.get(node, (0, 0))
+        sent = sent_term == term and sent_index > previous
+        if sent and self._journal.term_at(sent_index) is not None:
+            return sent_index - previous
+        return 0
 
     def announce_commit(self) -> None:
         """Tell followers what is committed, where no entries did. The leader, every half
@@ -211,13 +222,10 @@ class GroupTransport:
             self._acknowledge(node, self.engine.term, next_index)
 
     def _acknowledge(self, node: str, term: int, next_index: int) -> None:
-        journal = self._journal
-        if not journal.meta_durable:
-            self._held_acks_out[node] = (term, next_index)
+        durable = self._durable_part(node, term, next_index)
+        if durable is None:
             return
-        if journal.durable_index < next_index - 1:
-            self._held_acks_out[node] = (term, next_index)
-            next_index = journal.durable_index + 1
+        next_index = durable
         acked_term, acked_index, acked_time = self._acked.get(node, (0, 0, 0.0))
         now = self._runtime.now()
         said = (acked_term, acked_index) == (term, next_index)
@@ -225,6 +233,14 @@ class GroupTransport:
             return
         self._acked[node] = (term, next_index, now)
         self._send(node, wire.AppendReply(self._group, term, next_index, True, False))
+
+    def _durable_part(self, node: str, term: int, next_index: int) -> int | None:
+        """What of an acknowledgement may leave now; the rest waits for ``release``."""
+        journal = self._journal
+        if journal.meta_durable and journal.durable_index >= next_index - 1:
+            return next_index
+        self._held_acks_out[node] = (term, next_index)
+        return journal.durable_index + 1 if journal.meta_durable else None
 
     def _send_durable(self, node: str, message: wire.Message) -> None:
         if self._journal.meta_durable:
@@ -238,33 +254,40 @@ class GroupTransport:
         return bool(self._held_acks_in)
 
     def release(self) -> None:
-        """The journal's durability advanced. What was held under an earlier term is void."""
+        """The journal's durability advanced."""
         journal, term = self._journal, self.engine.term
         if journal.meta_durable:
             held, self._held_out = self._held_out, []
             for node, message, held_term in held:
-                if held_term == term:
+                if self._still_means(held_term):
                     self._send(node, message)
         acks, self._held_acks_out = self._held_acks_out, {}
         for node, (held_term, next_index) in acks.items():
-            if held_term == term:
+            if self._still_means(held_term):
                 self._acknowledge(node, term, min(next_index, journal.last_index + 1))
         received, self._held_acks_in = self._held_acks_in, {}
         for node, (held_term, next_index) in received.items():
-            if held_term == term and self.engine.is_leader:
+            if self._still_means(held_term) and self.engine.is_leader:
                 self._count_ack(node, term, next_index)
+
+    def _still_means(self, held_term: int) -> bool:
+        """What was held under an earlier term is void: the log may be another one now."""
+        return held_term == self.engine.term
 
     # -- in: messages become PySyncObj's dictionaries
 
     def on_append(self, node: str, message: wire.Append) -> None:
         """AppendEntries, entries that are here already skipped (Raft section 5.3)."""
-        engine = self.engine
-        if message.term < engine.term:
-            self._send(node, wire.TermNotice(self._group, engine.term))
+        if message.term < self.engine.term:
+            self._send(node, wire.TermNotice(self._group, self.engine.term))
             return
         self._events.heard_leader()
         self.heard_commit = message.commit
         check_commands(message.entries)
+        self._match(node, message)
+
+    def _match(self, node: str, message: wire.Append) -> None:
+        """Hand up what is new of an append; nothing of it may remove what is here and matches."""
         journal, previous, pairs = self._journal, message.prev_index, message.entries
         first, last = journal.first_index, journal.last_index
         if previous > last:
@@ -290,24 +313,39 @@ class GroupTransport:
                 # All known, and we have more: no append is safe to hand up, each would truncate.
                 self._verified(node, message, previous)
                 return
-            if previous + 1 <= engine.commit_index:
-                raise wire.WireError(f"append would replace the committed entry {previous + 1}")
-        entries = [(pair[0], previous + 1 + i, pair[1]) for i, pair in enumerate(pairs)]
+            self._check_uncommitted(previous + 1)
+        self._up_append(node, message, previous, journal.term_at(previous), pairs)
+
+    def _up_append(
+        self,
+        node: str,
+        message: wire.Append,
+        previous: int,
+        previous_term: int | None,
+        pairs: list[tuple[bytes, int]],
+    ) -> None:
+        """PySyncObj replaces everything after ``previous`` by ``pairs``."""
         up = {
             "type": "append_entries",
             "term": message.term,
             "commit_index": message.commit,
-            "entries": entries,
+            "entries": [(pair[0], previous + 1 + i, pair[1]) for i, pair in enumerate(pairs)],
             "prevLogIdx": previous,
-            "prevLogTerm": journal.term_at(previous),
+            "prevLogTerm": previous_term,
         }
-        engine.deliver(node, up)
+        self.engine.deliver(node, up)
+
+    def _check_uncommitted(self, index: int) -> None:
+        """A leader has every committed entry (Raft section 5.4.3): a peer that would replace one
+        breaks the protocol."""
+        if index <= max(self.engine.commit_index, self._journal.first_index):
+            raise wire.WireError(f"append would replace the committed entry {index}")
 
     def _on_conflict(self, node: str, message: wire.Append) -> None:
+        """Answer with the first index of the conflicting term (Raft section 5.3, end)."""
         journal, index = self._journal, message.prev_index
+        self._check_uncommitted(index)
         floor = max(self.engine.commit_index, journal.first_index)
-        if index <= floor:
-            raise wire.WireError(f"leader conflicts with the committed entry {index}")
         term = journal.term_at(index)
         while index - 1 > floor and journal.term_at(index - 1) == term:
             index -= 1
@@ -356,11 +394,17 @@ class GroupTransport:
             self._up_reply(node, message.next_index, success=False, reset=message.reset)
 
     def _count_ack(self, node: str, term: int, next_index: int) -> None:
+        next_index = self._durable_here(node, term, next_index)
+        self._up_reply(node, next_index, success=True, reset=False)
+
+    def _durable_here(self, node: str, term: int, next_index: int) -> int:
+        """What of another's acknowledgement may count: PySyncObj counts this node itself for
+        everything in its log. The rest waits for ``release``."""
         durable = self._journal.durable_index
         if next_index - 1 > durable:
             self._held_acks_in[node] = (term, next_index)
             next_index = durable + 1
-        self._up_reply(node, next_index, success=True, reset=False)
+        return next_index
 
     def _up_reply(self, node: str, next_index: int, *, success: bool, reset: bool) -> None:
         up = {"type": "next_node_idx", "next_node_idx": next_index}
@@ -373,7 +417,7 @@ class GroupTransport:
     def on_request_vote(self, node: str, message: wire.RequestVote) -> None:
         """Votes are asked for by members, and not while this node has promised its leader
         otherwise."""
-        if not self._events.vote_allowed(message.term, message.transfer):
+        if not self._events.vote_allowed(message.transfer):
             return
         if message.term < self.engine.term:
             self._send(node, wire.TermNotice(self._group, self.engine.term))
@@ -396,14 +440,17 @@ class GroupTransport:
         if self._votes[0] != message.term:
             self._votes = (message.term, {})
             self._counted.clear()
-        votes, known = self._votes[1], self._network.known
-        votes[node] = self._network.incarnation_of(node)
-        good = [voter for voter, incarnation in votes.items() if incarnation >= known.get(voter, 0)]
+        self._votes[1][node] = self._network.incarnation_of(node)
+        good = [voter for voter, given_by in self._votes[1].items() if self._alive(voter, given_by)]
         if len(good) + 1 >= self.engine.majority:
             for voter in good:
                 if voter not in self._counted:
                     self._counted.add(voter)
                     self.engine.deliver(voter, {"type": "response_vote", "term": message.term})
+
+    def _alive(self, voter: str, incarnation: int) -> bool:
+        """Whether no later incarnation of ``voter`` is known, which knew nothing of its vote."""
+        return incarnation >= self._network.known.get(voter, 0)
 
 
 def check_commands(entries: list[tuple[bytes, int]]) -> None:

@@ -286,7 +286,7 @@ def test_a_vote_is_recorded_before_it_is_sent() -> None:
     set_term = rig.journal.setCurrentTerm
     rig.journal.setCurrentTerm = lambda *a: (order.append(f"vote {a}"), set_term(*a))[1]  # type: ignore[method-assign]
     outlet = rig.engine._outlet
-    outlet._outgoing = lambda to, message: order.append(message["type"])
+    outlet.outgoing = lambda to, message: order.append(message["type"])
     request = {"type": "request_vote", "term": 4, "last_log_index": 1, "last_log_term": 0}
     rig.engine.deliver("b", request)
     assert order[-2:] == ["vote (4, 'b')", "response_vote"]
@@ -550,7 +550,7 @@ def test_a_stored_log_is_taken_up_where_it_ended() -> None:
     assert engine.commit_index == 2
     request = {"type": "request_vote", "term": 7, "last_log_index": 9, "last_log_term": 9}
     sent: list[str] = []
-    engine._outlet._outgoing = lambda _to, message: sent.append(message["type"])
+    engine._outlet.outgoing = lambda _to, message: sent.append(message["type"])
     engine.deliver("c", request)
     assert sent == [], "it has voted for b in this term"
 

@@ -13,7 +13,7 @@ from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.options import RaftOptions
 
-from .harness import GROUP, Cluster, Proposal, outcomes
+from .harness import Cluster, Proposal, outcomes
 
 TINY_LOG = RaftOptions(log_retention_bytes=200)
 
@@ -94,19 +94,6 @@ def deposed_with(c: Cluster, *payloads: bytes) -> list[Proposal]:
     return proposals
 
 
-def test_a_proposal_whose_index_another_entry_took_is_surely_not_applied() -> None:
-    c = Cluster()
-    proposals = deposed_with(c, b"lost")
-    leader = c.leader
-    assert leader is not None
-    c.write(leader.name, b"x", b"y")
-    c.reconnect("a")
-    c.until(lambda: None not in outcomes(proposals))
-    assert outcomes(proposals) == [Outcome.NOT_APPLIED]
-    c.converge()
-    assert c["a"].state == [b"x", b"y"]
-
-
 def test_a_truncated_proposal_is_open_until_its_index_is_committed() -> None:
     """The new leader's log ends before it: another entry at that index decides."""
     c = Cluster()
@@ -120,38 +107,6 @@ def test_a_truncated_proposal_is_open_until_its_index_is_committed() -> None:
     c.write(leader.name, *[b"new-%d" % i for i in range(4)])
     c.converge()
     assert outcomes(proposals) == [Outcome.NOT_APPLIED] * 4
-
-
-def test_a_proposal_that_the_next_leader_has_is_applied() -> None:
-    """Its proposer was deposed, and still hears the truth: same index, same term, same entry."""
-    c = Cluster()
-    c.elect("a")
-    c.held = {("b", "a"), ("c", "a")}
-    proposals = c["a"].propose(b"kept")
-    c.flow(0.01)
-    term = c["a"].term
-    c.held |= {("a", "b"), ("a", "c")}
-    c.until(lambda: c.leader is not None and c.leader.term > term and c.leader.group.leader_ready)
-    assert outcomes(proposals) == [None]
-    c.reconnect("a")
-    c.converge()
-    assert outcomes(proposals) == [Outcome.APPLIED]
-    assert c["b"].state == [b"kept"]
-
-
-def test_a_proposal_covered_by_a_snapshot_is_unknown() -> None:
-    """S13: PySyncObj never calls back. The entries that would tell are gone."""
-    c = Cluster(options=TINY_LOG)
-    proposals = deposed_with(c, b"lost-1", b"lost-2")
-    leader = c.leader
-    assert leader is not None
-    for i in range(100):
-        c.write(leader.name, b"entry-%d" % i)
-    c.until(lambda: leader.journal.first_index > 10)
-    c.reconnect("a")
-    c.converge()
-    assert c["a"].group.snapshots.received == 1
-    assert outcomes(proposals) == [Outcome.UNKNOWN] * 2
 
 
 def test_a_truncated_proposal_that_its_proposer_overwrites_as_leader_is_unknown() -> None:
@@ -306,13 +261,6 @@ def test_a_follower_that_is_away_holds_nothing_back() -> None:
     for i in range(100):
         c.write("a", b"%06d" % i)
     assert leader.journal.bytes <= 260
-
-
-def test_a_message_of_a_stranger_is_a_protocol_error() -> None:
-    c = Cluster()
-    c.elect()
-    with pytest.raises(wire.WireError, match="'z' is not a replica of group 7"):
-        c["a"].group.on_message("z", wire.Vote(GROUP, 1, {}))
 
 
 def test_a_message_that_is_no_groups_business_is_a_protocol_error() -> None:

@@ -543,23 +543,6 @@ def test_a_new_connection_replaces_the_old_one() -> None:
     assert net.events["b"].changes("a") == ["up", "down", "up"]
 
 
-def test_a_connection_of_an_earlier_incarnation_is_refused() -> None:
-    """It was on its way while its process died and started again."""
-    net = Net("ab")
-    net.start("b")
-    net.run(0.1)
-    for name, incarnation, welcome in (("a", 2000, True), ("x", 1000, False), ("y", 3000, True)):
-        peer = net.intruder("b", name)
-        own = hello(incarnation=incarnation)
-        peer.say(own)
-        net.run(0.1)
-        if not peer.closed:
-            peer.say(proof_for(peer, own))
-            net.run(0.1)
-        assert peer.closed is not welcome
-    assert net.peers["b"].incarnation_of("a") == 3000
-
-
 def test_a_silent_connection_is_closed() -> None:
     """Half-open, as after a cut cable: nothing arrives, and nobody says so."""
     net = Net("ab").start_all()

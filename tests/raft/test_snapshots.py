@@ -76,21 +76,6 @@ def test_a_snapshot_is_sent_once(durable: bool) -> None:
     assert leader.group.snapshots.sent == 1
 
 
-def test_a_part_of_a_snapshot_moves_nothing() -> None:
-    """S7, the worst: after the first chunk of the leader's snapshot a deposed leader must not take
-    its own uncommitted tail for committed."""
-    c = Cluster(options=TINY_LOG)
-    leader, proposals = far_behind(c)
-    hold_snapshot(c, leader)
-    commit, state = c["a"].commit, list(c["a"].state)
-    chunks = c.pending(leader.name, "a", wire.SnapshotChunk)
-    assert not chunks[0].last
-    c["a"].group.on_message(leader.name, chunks[0])
-    c.turn()
-    assert (c["a"].commit, c["a"].state) == (commit, state)
-    assert Outcome.APPLIED not in outcomes(proposals)
-
-
 def test_a_transfer_that_loses_its_connection_begins_anew() -> None:
     """S8: chunks say where they belong; what was lost with a connection is not skipped."""
     c = Cluster(options=TINY_LOG)
@@ -184,20 +169,6 @@ def refuse(member: Member, times: int) -> list[bytes]:
     return refused
 
 
-def test_a_snapshot_that_cannot_be_read_is_not_acknowledged() -> None:
-    """S8: PySyncObj acknowledges its own old last index as a match of the leader's log."""
-    c = Cluster(options=TINY_LOG)
-    leader, _ = far_behind(c, tail=150)
-    refused = refuse(c["a"], times=1)
-    match = leader.group.engine.match_index("a")
-    c.reconnect("a")
-    c.until(lambda: bool(refused))
-    before = c["a"].state
-    c.flow(0.1)
-    assert leader.group.engine.match_index("a") == match
-    assert c["a"].state == before
-
-
 def test_after_a_failed_install_the_snapshot_is_sent_again() -> None:
     """A follower that could not use a snapshot is not left behind for good."""
     c = Cluster(options=TINY_LOG)
@@ -217,27 +188,6 @@ def test_a_full_disk_delays_a_snapshot_and_does_not_lose_it() -> None:
     assert not c["a"].state
     c.disks["a"].free_bytes = None
     c.converge(limit_s=5.0)
-
-
-def test_an_older_snapshot_never_replaces_newer_state() -> None:
-    """S9: the second copy of a snapshot arrives when the follower has gone on; its answer says that
-    it is not needed, and the log and the state stay."""
-    c = Cluster(options=TINY_LOG)
-    leader, _ = far_behind(c)
-    c.sent.clear()
-    c.reconnect("a")
-    c.converge()
-    chunks = [m for s, t, m in c.sent if t == "a" and isinstance(m, wire.SnapshotChunk)]
-    c.write(leader.name, b"later")
-    c.converge()
-    before, log, commit = c["a"].state, c["a"].log, c["a"].commit
-    for chunk in chunks:
-        c["a"].group.on_message(leader.name, chunk)
-        c.turn()
-    c.flow(0.1)
-    assert (c["a"].state, c["a"].log, c["a"].commit) == (before, log, commit)
-    assert before[-1] == b"later"
-    assert c["a"].group.snapshots.received == 1
 
 
 def test_a_snapshot_of_an_earlier_term_is_answered_with_the_term() -> None:

@@ -7,10 +7,10 @@ right from wrong.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from jepsen_like.__main__ import main
 from jepsen_like.sim.disk import SimDisk
 from jepsen_like.sim.faults import FAMILIES, expand, schedule
 from jepsen_like.sim.injector import ACTIONS
@@ -63,15 +63,27 @@ def convicted(kind: str, seeds: range, options: Options) -> Outcome | None:
     return None
 
 
-def test_reads_without_asking_a_majority_are_convicted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_without_asking_a_majority_are_convicted() -> None:
     """A cut-off leader that answers from its own state serves stale reads."""
+    families = expand(["partition-leader", "partition-one-way"])
+    options = Options(seconds=8.0, families=families, without=("read-index",))
+    outcome = convicted("not linearizable", range(10), options)
+    assert outcome is not None
+    assert options.command(outcome.seed).endswith("--durable --clients 6 --without read-index")
 
-    def confirm(self: RaftGroup, confirmed: Callable[[bool], None], **_: Any) -> None:
-        confirmed(self.engine.is_leader)
 
-    monkeypatch.setattr(RaftGroup, "confirm_read", confirm)
-    options = Options(seconds=8.0, families=expand(["partition"]))
-    assert convicted("not linearizable", range(10), options) is not None
+def test_a_guard_is_off_only_in_the_run_that_asks_for_it() -> None:
+    assert run(0, Options(seconds=1.0, without=("pre-vote", "read-index"))).operations
+    assert run(1, Options(seconds=4.0, families=expand(["partition"]))).violations == []
+
+
+def test_the_command_line_knows_the_guards(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sim", "--list-guards"]) == 0
+    assert "one-vote-per-voter   S5 G3" in capsys.readouterr().out
+    assert main(["sim", "--seed", "1", "--without", "pre-vote,nonsense"]) == 2
+    assert "unknown guards ['nonsense']; known: " in capsys.readouterr().err
+    command = Options(seconds=1.0, families=(), without=("pre-vote", "stickiness")).command(1)
+    assert main(command.split()[3:]) == 0
 
 
 def test_a_disk_that_only_says_that_it_has_synced_is_convicted(
