@@ -34,7 +34,7 @@ from raftcache.router import Router
 from raftcache.runtime import AsyncioRuntime, Cancellable, Runtime
 from raftcache.service import ClusterStatus, Consistency, GroupStatus, MemberStatus
 
-DATA_FORMAT: Final = 1
+DATA_FORMAT: Final = 2
 """Of data directories."""
 BALANCE_INTERVAL_S: Final = 2.0
 """How long a group's preferred leader must have been ready before leadership is handed to it."""

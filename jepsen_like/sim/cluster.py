@@ -1,7 +1,8 @@
 """A cluster of real nodes (groups and router, no front end) under simulated effects.
 
-Nodes are ``raftcache.node.Node`` as in production, but for the sizes at which logs are trimmed and
-snapshots are taken, which are small in half of the runs, so that both happen often.
+Nodes are ``raftcache.node.Node`` as in production, but for the sizes at which logs are trimmed,
+segments end and snapshots are taken, which are small in half of the runs, so that all of it happens
+often.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Process, Scheduler
 from raftcache.config import Member, Settings
 from raftcache.node import Node
-from raftcache.raft import durable
+from raftcache.raft import durable, segments
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.replica import Replica
@@ -104,6 +105,7 @@ class Cluster:
         self._small = draw.random() < 0.5
         self._retention_bytes = draw.randint(2_000, 50_000) if self._small else None
         self._snapshot_bytes = draw.randint(5_000, 100_000) if self._small else 64 * 1024 * 1024
+        self._segment_bytes = draw.randint(4_096, 40_000) if self._small else 1024 * 1024
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}
 
     def start(self, name: str) -> None:
@@ -121,6 +123,7 @@ class Cluster:
     def _boot(self, name: str, runtime: SimRuntime) -> None:
         settings = settings_of(name, self.names, self.groups, self.durable_mode)
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
+        segments.SEGMENT_BYTES = self._segment_bytes  # type: ignore[misc]
         try:
             node = SimNode(settings, runtime, self._retention_bytes, self._group_changed)
         except OSError as error:
