@@ -184,6 +184,8 @@ class Node:
             raft, preferred = replica.raft, self._placement[group][0]
             if preferred == self.settings.node or not raft.leader_ready or not raft.accepts:
                 continue
+            if raft.lacks_room(preferred):
+                continue
             behind = raft.last_index - raft.engine.match_index(preferred)
             if self.peers.connected(preferred) and behind < 1000:
                 _log.info("handing over to the preferred leader", group=group, to=preferred)
@@ -321,6 +323,7 @@ class Node:
             commit_index=raft.engine.commit_index,
             applied_index=raft.applied_index,
             lag=max(0, raft.highest_commit - raft.applied_index),
+            has_room=raft.has_room,
             slots=self._slot_counts[group],
             policy=machine.settings.policy,
             entries=stats.entries,

@@ -22,6 +22,7 @@ def group_status(identifier: int, leader: str | None) -> GroupStatus:
         last_index=30,
         commit_index=20,
         applied_index=10,
+        has_room=True,
         lag=5,
         slots=8192,
         policy="lru",

@@ -20,6 +20,7 @@ from typing import Any, Final
 from jepsen_like.checkers.history import Operation
 from jepsen_like.sim.cluster import Cluster, SimNode
 from raftcache.ops import (
+    REFUSED,
     Condition,
     Delete,
     Get,
@@ -160,7 +161,7 @@ class Client:
         def ended(result: Result | None) -> None:
             unknown = result is None or result.status is Status.UNKNOWN
             in_doubt = doubt or unknown
-            sure = result is not None and result.status is not Status.UNAVAILABLE and not unknown
+            sure = result is not None and result.status not in REFUSED and not unknown
             if attempts > 1 and not sure and not self._stopped:
                 pause = self._random.uniform(0.0, 0.3)
                 again = (op, index, attempts - 1, in_doubt)
@@ -247,7 +248,7 @@ class Client:
         if result is None or result.status is Status.UNKNOWN:
             self._recorder.end(index, None, None)
             return
-        if result.status is Status.UNAVAILABLE:
+        if result.status in REFUSED:
             # Of a read or after a doubtful attempt that tells nothing of what happened before.
             self._recorder.end(index, None if doubt else False, None)
             return

@@ -3,6 +3,9 @@
 Every proposal ends: applied, with the state machine's result; surely not applied (it entered no
 log, or another entry was committed at its index); or unknown (a snapshot covered its index). One
 that stays undecided while this node is cut off is bounded by its proposer's own deadline.
+
+A leader whose disk takes no more hands over to a replica whose disk does; while there is no
+majority of such it refuses all proposals, and reads go on.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from raftcache.runtime import Runtime
 
 TRANSFER_LIMIT: Final = 2.0
 """A transfer that takes longer than this many election timeouts is given up."""
+MAKE_WAY_INTERVAL: Final = 10.0
+"""A leader without room tries to hand over once in so many election timeouts."""
 _TRIM_SLACK: Final = 1.25
 
 
@@ -34,6 +39,8 @@ class Outcome(enum.Enum):
     APPLIED = 0
     NOT_APPLIED = 1
     UNKNOWN = 2
+    FULL = 3
+    """Not applied, because disks are full."""
 
 
 Done = Callable[[Outcome, Any], None]
@@ -78,6 +85,7 @@ class RaftGroup:
         self._contact_at: dict[str, float] = {}
         self._closed = False
         self._transfer: tuple[str | None, float, int] | None = None
+        self._make_way_at = -1e18
         self._seen: tuple[object, ...] = ()
         events = TransportEvents()
         self._transport = GroupTransport(group, journal, runtime, options, network, events)
@@ -208,7 +216,31 @@ class RaftGroup:
     @property
     def accepts(self) -> bool:
         """Whether a proposal would be taken now."""
-        return self.engine.is_leader and self._transfer is None
+        return self.engine.is_leader and self._transfer is None and not self.full
+
+    @property
+    def has_room(self) -> bool:
+        """Whether this node's disk takes more of the log."""
+        return self._journal.has_room
+
+    @property
+    def full(self) -> bool:
+        """Whether, as far as this leader knows, its own disk or those of so many others take no
+        more that a proposal could not be made durable."""
+        if not self._journal.has_room:
+            return True
+        return bool(self._transport.without_room) and not self._majority_has_room()
+
+    def _with_room(self) -> list[str]:
+        lacking, connected = self._transport.without_room, self._network.connected
+        return [node for node in self.engine.others if connected(node) and node not in lacking]
+
+    def _majority_has_room(self) -> bool:
+        return len(self._with_room()) + self._journal.has_room >= self.engine.majority
+
+    def lacks_room(self, node: str) -> bool:
+        """Whether ``node`` has said so."""
+        return node in self._transport.without_room
 
     @property
     def campaigns(self) -> int:
@@ -240,13 +272,34 @@ class RaftGroup:
         """Replicate ``payload``; ``done`` is called exactly once, unless this node stays cut
         off."""
         if not self.accepts:
-            done(Outcome.NOT_APPLIED, None)
+            done(self.refusal(), None)
             return
         command = COMMAND + payload
         proposal = _Proposal(command, hint, done)
         self._submitted[id(command)] = proposal
         self.engine.submit(command, lambda _result, _error: self._on_not_appended(command))
         self.schedule()
+
+    def refusal(self) -> Outcome:
+        """How a proposal ends that is not accepted now."""
+        if not self.engine.is_leader or not self.full:
+            return Outcome.NOT_APPLIED
+        self._make_way()
+        return Outcome.FULL if self._transfer is None else Outcome.NOT_APPLIED
+
+    def _make_way(self) -> None:
+        """Hand over to a replica with room, when there are enough of them to go on."""
+        now = self._runtime.now()
+        if self._journal.has_room or self._transfer is not None or now < self._make_way_at:
+            return
+        able = self._with_room()
+        if able and self._majority_has_room():
+            self._make_way_at = now + MAKE_WAY_INTERVAL * self._options.election_timeout_s
+            self.transfer(max(able, key=self._match))
+
+    def _match(self, node: str) -> int:
+        """How far ``node`` has the log, whatever this node's own disk has of it."""
+        return max(self.engine.match_index(node), self._transport.held_match(node))
 
     def confirm_read(self, confirmed: Confirmed, *, lease: bool = False) -> None:
         """``confirmed(True)`` when the state machine may be read linearizably; False: not the
@@ -463,6 +516,7 @@ class RaftGroup:
         if self.engine.is_leader:
             self.snapshots.keep_alive()
             self._transport.announce_commit()
+            self._make_way()
         self.schedule()
 
     # -- transfer and the end
@@ -481,11 +535,15 @@ class RaftGroup:
             if not up:
                 return
             target = max(up, key=engine.match_index)
-        if engine.match_index(target) == self._journal.last_index:
+        if self._match(target) == self._journal.last_index:
             # No lease from here on: the next leader may be elected at any moment.
             self.reads.give_up_lease()
-            if engine.transfer(target):
-                self._transfer = (target, deadline, engine.term)
+            if engine.match_index(target) < self._journal.last_index:
+                # The engine knows only of what this node's own disk has, too.
+                self._network.send(target, wire.TimeoutNow(self.group, engine.term))
+            elif not engine.transfer(target):
+                return
+            self._transfer = (target, deadline, engine.term)
 
     def close(self) -> None:
         """Stop; undecided proposals end as unknown."""
