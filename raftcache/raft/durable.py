@@ -21,11 +21,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import functools
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
 import structlog
 
 from raftcache.raft.blocks import (
@@ -39,14 +37,14 @@ from raftcache.raft.blocks import (
     SnapshotComplete,
     Tail,
     Truncate,
-    blocks,
     encode_block,
     encode_records,
     record_bytes,
 )
-from raftcache.raft.journal import Journal, SnapshotHeader, StoredSnapshot
+from raftcache.raft.journal import Journal, SnapshotHeader
 from raftcache.raft.replay import Doubt, Recovered, recover
 from raftcache.raft.segments import Segment, Segments, segment_path
+from raftcache.raft.snapshot_files import SnapshotFiles
 from raftcache.runtime import Runtime
 
 __all__ = ["CorruptJournalError", "DurableJournal"]
@@ -65,7 +63,6 @@ _LIST_BYTES: Final = 5
 _BLANK: Final = Tail()
 
 _log = structlog.get_logger()
-_header_decoder = msgspec.msgpack.Decoder(SnapshotHeader)
 
 
 class _Install(enum.Enum):
@@ -84,6 +81,7 @@ class DurableJournal(Journal):
         self._runtime = runtime
         self._disk = runtime.disk
         self._directory = directory
+        self._snapshots = SnapshotFiles(runtime, directory)
         self._segments = Segments(runtime, directory, self._schedule)
         self._tail = _BLANK
         """What the durable log says at its end."""
@@ -96,7 +94,6 @@ class DurableJournal(Journal):
         self._closed = False
         self._install = _Install.NONE
         self._in_flight_limit = 0
-        self._stores: set[int] = set()
         self._store_again_at = 0.0
         self._snapshot_index = 0
         """The newest snapshot recorded, durably or not yet."""
@@ -122,8 +119,7 @@ class DurableJournal(Journal):
                 if name != "state":
                     disk.delete(f"{directory}/{name}")
             names = []
-        numbers = [int(name[8:]) for name in names if name.startswith("journal-")]
-        found = recover(disk, directory, numbers)
+        found = recover(disk, directory, _segment_numbers(names))
         journal.blank = not found.segments
         if journal.blank:
             disk.replace(f"{directory}/state", _RECOVERING)
@@ -186,27 +182,12 @@ class DurableJournal(Journal):
         self._doubt = doubt
         self.meta_durable = not any(isinstance(record, Meta) for record in doubt.records)
 
-    def _snapshot_path(self, index: int) -> str:
-        return f"{self._directory}/snapshot-{index:020d}"
-
     def _load_snapshot(self, names: list[str]) -> None:
-        for name in names:
-            # Not finished, or not recorded: earlier ones may yet be needed.
-            if name.startswith("snapshot-") and int(name[9:]) > self._snapshot_index:
-                self._disk.delete(f"{self._directory}/{name}")
+        self._snapshots.drop_unrecorded(names, self._snapshot_index)
         if not self._snapshot_index:
             return
-        path = self._snapshot_path(self._snapshot_index)
-        try:
-            data = self._disk.read(path)
-        except FileNotFoundError:
-            raise CorruptJournalError(f"{path}: missing, though the journal needs it") from None
-        first = next(blocks(data, 0), None)
-        if first is None:
-            raise CorruptJournalError(f"{path}: corrupt header")
-        header = _header_decoder.decode(first[0])
-        self._snapshot_bytes = len(data)
-        self.stored = StoredSnapshot(header, data[first[1] :])
+        self.stored, self._snapshot_bytes = self._snapshots.load(self._snapshot_index)
+        header = self.stored.header
         self._entries[:0] = [header.previous, header.last]
         self.bytes += len(header.command) + 1
         self.last_index = self._entries[-1][1]
@@ -424,48 +405,25 @@ class DurableJournal(Journal):
     def snapshot_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
         limit = max(SNAPSHOT_AFTER_BYTES, 2 * self._snapshot_bytes)
-        if self._log_bytes <= limit or self._stores or self._snapshot_index > self._tail.snapshot:
+        busy = self._snapshots.storing or self._snapshot_index > self._tail.snapshot
+        if self._log_bytes <= limit or busy:
             return False
         return self._runtime.now() >= self._store_again_at
 
     async def store(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> bool:
         """Write a snapshot, durably; False when that failed or the journal was closed meanwhile."""
-        path = self._snapshot_path(header.index)
-        if header.index in self._stores:
+        if header.index in self._snapshots.storing:
             return False
         if header.index in (self._snapshot_index, self._tail.snapshot):
             # Equal indexes, equal states: never touch the file that recovery needs.
             return not self._closed
-        self._stores.add(header.index)
         try:
-            size = await self._write_snapshot(path, header, chunks)
+            self._snapshot_bytes = await self._snapshots.store(header, chunks)
         except OSError as error:
-            _log.error("snapshot not stored", error=str(error), file=path)
+            _log.error("snapshot not stored", error=str(error), index=header.index)
             self._store_again_at = self._runtime.now() + STORE_RETRY_S
-            with contextlib.suppress(OSError):
-                self._disk.delete(path)
             return False
-        finally:
-            self._stores.discard(header.index)
-        self._snapshot_bytes = size
         return not self._closed
-
-    async def _write_snapshot(
-        self, path: str, header: SnapshotHeader, chunks: Iterable[bytes]
-    ) -> int:
-        in_thread = self._runtime.in_thread
-        file = await in_thread(lambda: self._disk.create(path))
-        try:
-            head = encode_block(0, 0, 0, msgspec.msgpack.encode(header))
-            await in_thread(lambda: file.write(head, 0))
-            size = len(head)
-            for chunk in chunks:
-                await in_thread(functools.partial(file.write, chunk, size))
-                size += len(chunk)
-            await in_thread(file.sync)
-        finally:
-            file.close()
-        return size
 
     def compact(self, snapshot_index: int) -> None:
         """The stored snapshot replaces the log up to its index."""
@@ -493,15 +451,13 @@ class DurableJournal(Journal):
         self._litter = False
         kept = {segment.number for segment in self._segments.kept}
         newest = self._segments.kept[-1].number
-        superfluous = []
+        superfluous: list[str] = []
         with contextlib.suppress(OSError):
-            for name in self._disk.list(self._directory):
-                kind, _, digits = name.partition("-")
-                number = int(digits) if digits.isdigit() else 0
-                old = kind == "journal" and number < newest and number not in kept
-                covered = kind == "snapshot" and number < self._tail.snapshot
-                if old or (covered and number not in self._stores):
-                    superfluous.append(f"{self._directory}/{name}")
+            names = self._disk.list(self._directory)
+            superfluous = self._snapshots.covered(names, self._tail.snapshot)
+            for number in _segment_numbers(names):
+                if number < newest and number not in kept:
+                    superfluous.append(segment_path(self._directory, number))
 
         def delete() -> None:
             for path in superfluous:
@@ -515,6 +471,10 @@ class DurableJournal(Journal):
         self._closed = True
         if not self._writing:
             self._segments.close()
+
+
+def _segment_numbers(names: Iterable[str]) -> list[int]:
+    return [int(name[8:]) for name in names if name.startswith("journal-")]
 
 
 def _urgent(record: Record) -> bool:
