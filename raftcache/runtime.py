@@ -185,7 +185,8 @@ class RealDisk:
         try:
             # First all of the space or an error; then zeros, since an fdatasync that turns
             # unwritten extents into written ones costs as much as one that appends.
-            os.posix_fallocate(descriptor, 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
             os.ftruncate(descriptor, size)
             file = _File(descriptor)
             for at in range(0, size, len(_ZEROS)):

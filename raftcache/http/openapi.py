@@ -25,10 +25,10 @@ on a majority; every default read is linearizable; eviction and expiry are part 
 state. Every node answers for every key.
 
 **503** (with `Retry-After`) means that the operation was surely not applied; its type says whether
-that is for want of a leader (`unavailable`) or of space on disk (`storage-full`). **504** means that it
-may or may not have been applied, or may still be; send writes with an `Idempotency-Key` to make the
-retry safe. Durations are a number and one of `ms`, `s`, `m`, `h`, `d`; without a unit, seconds.
-Unknown or repeated query parameters are refused with 400.
+that is for want of a leader (`unavailable`) or of space on disk (`storage-full`). **504** means
+that it may or may not have been applied, or may still be; send writes with an `Idempotency-Key` to
+make the retry safe. Durations are a number and one of `ms`, `s`, `m`, `h`, `d`; without a unit,
+seconds. Unknown or repeated query parameters are refused with 400.
 """
 
 _ANY_REQUEST: Final = (

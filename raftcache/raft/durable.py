@@ -180,6 +180,7 @@ class DurableJournal(Journal):
         else:
             segments.spare = segments.kept.pop()
         self._doubt = doubt
+        self.backlog = _command_bytes(doubt.records)
         self.meta_durable = not any(isinstance(record, Meta) for record in doubt.records)
 
     def _load_snapshot(self, names: list[str]) -> None:
@@ -359,11 +360,11 @@ class DurableJournal(Journal):
     def _written(self, segment: Segment, records: list[Record], size: int, tail: Tail) -> None:
         """What was written is durable, as far as it has not been truncated since."""
         self._failures = 0
+        self.backlog -= _command_bytes(records)
         top = 0
         for record in records:
             if type(record) is EntryRecord:
                 top = max(top, record.index)
-                self.backlog -= len(record.command)
         segments = self._segments
         segments.written(segment, size, top)
         if any(type(record) is Installed for record in records):
@@ -441,8 +442,7 @@ class DurableJournal(Journal):
             return
         self._install = _Install.NONE
         self._snapshot_index = self.last_index
-        dropped = [each for each in self._pending if type(each) is not Meta]
-        self.backlog -= sum(len(each.command) for each in dropped if type(each) is EntryRecord)
+        self.backlog -= _command_bytes(self._pending)
         self._pending = [each for each in self._pending if type(each) is Meta]
         self._record(Installed(self.last_index))
 
@@ -475,6 +475,10 @@ class DurableJournal(Journal):
 
 def _segment_numbers(names: Iterable[str]) -> list[int]:
     return [int(name[8:]) for name in names if name.startswith("journal-")]
+
+
+def _command_bytes(records: Iterable[Record]) -> int:
+    return sum([len(record.command) for record in records if type(record) is EntryRecord])
 
 
 def _urgent(record: Record) -> bool:

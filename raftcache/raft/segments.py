@@ -92,12 +92,8 @@ class Segments:
             return
         most = (need + START_BYTES) * RESERVE_SHARE // (RESERVE_SHARE - 1) + 1
         size = max(self.segment_bytes, _whole_pages(most))
-        if self.spare is not None:
-            if self.spare.size >= size:
-                return
-            self.next_number = self.spare.number
-            self.spare.close()
-            self.spare = None
+        if self.spare is not None and self.spare.size >= size:
+            return
         self._allocating = True
         number, disk = self.next_number, self._runtime.disk
         path = segment_path(self._directory, number)
@@ -128,6 +124,8 @@ class Segments:
         if self.full:
             _log.info("there is room for the journal again", directory=self._directory)
         self.full = False
+        if self.spare is not None:
+            self.spare.close()  # it is too small, and was kept for the case that this one failed
         self.spare = segment
         self.next_number = segment.number + 1
 

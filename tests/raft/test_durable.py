@@ -818,6 +818,25 @@ def test_an_entry_larger_than_a_segment_gets_a_segment_that_fits(machine: Machin
     assert commands(machine.restart()) == expected
 
 
+def test_votes_are_written_while_a_large_entry_waits_for_space(machine: Machine) -> None:
+    """The segment that was ready, and too small for it, is not given up for nothing."""
+    journal = machine.open()
+    fill(journal, b"x" * 3500)
+    machine.run()
+    machine.disk.free_bytes = 6000
+    fill(journal, b"L" * 20_000)
+    machine.run(1.0)
+    assert not journal.has_room and journal.durable_index == 1
+    for term in range(5, 40):
+        journal.setCurrentTerm(term, "n1")
+        machine.run()
+        assert journal.meta_durable
+    machine.disk.free_bytes = None
+    machine.run(1.0)
+    assert journal.durable_index == 2
+    assert commands(machine.restart())[-1] == b"L" * 20_000
+
+
 def test_no_write_changes_the_size_of_a_segment(machine: Machine) -> None:
     """An fdatasync that has only data to write is the quicker one."""
     journal = machine.open()
@@ -911,6 +930,7 @@ def test_a_successor_does_not_trust_pages_whose_sync_failed() -> None:
         machine.run()
         durable_index = journal.durable_index
         assert durable_index == journal.last_index
+        assert journal.backlog == 0
         assert machine.restart(power=True).last_index == durable_index
 
 
