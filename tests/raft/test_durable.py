@@ -28,6 +28,7 @@ from jepsen_like.sim.network import Network
 from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Scheduler
 from raftcache.raft import durable, segments
+from raftcache.raft.blocks import encode_block, read_block
 from raftcache.raft.durable import CorruptJournalError, DurableJournal
 from raftcache.raft.journal import SnapshotHeader
 from raftcache.raft.storage import DataDirectory, Identity, StorageError
@@ -456,7 +457,20 @@ def test_a_block_of_another_place_is_not_taken_for_the_next() -> None:
     assert commands(machine.open()) == [b"command-0", b"command-1", b"command-2"]
 
 
-# -- snapshots and rotation
+@pytest.mark.parametrize(("segment", "at", "number"), [(2, 100, 3), (1, 101, 3), (1, 100, 4)])
+def test_a_block_counts_only_in_its_segment_at_its_place_under_its_number(
+    segment: int, at: int, number: int
+) -> None:
+    """So neither what an earlier file left on the disk nor a value made to look like a block can
+    pass for one."""
+    block = encode_block(1, 100, 3, b"payload")
+    other = bytearray(bytes(at) + block)
+    other[at + 4 : at + 8] = number.to_bytes(4, "little")
+    assert read_block(bytes(100) + block, 100, 1) == (3, b"payload")
+    assert read_block(bytes(other), at, segment) is None
+
+
+# -- snapshots and compaction
 
 
 def snapshot_at(journal: DurableJournal, index: int) -> SnapshotHeader:
@@ -533,6 +547,29 @@ def test_a_crash_at_every_step_of_storing_and_compacting_loses_nothing() -> None
             break
         steps += 1
     assert steps >= 8 and found_new >= 1
+
+
+def test_a_snapshot_is_kept_until_the_record_of_the_next_one_is_no_more_in_doubt() -> None:
+    """A killed process leaves that record in the page cache; a power failure takes it away."""
+    found = set()
+    for seed in range(100):
+        machine = Machine(seed)
+        journal = machine.open()
+        fill(journal, *[b"%d" % i for i in range(20)])
+        machine.run()
+        machine.store(journal, snapshot_at(journal, 5), b"state at 5")
+        machine.run()
+        machine.store(journal, snapshot_at(journal, 12), b"state at 12")
+        machine.scheduler.run_until(lambda j=journal: j._writing, machine.scheduler.now + 1)
+        machine.restart(power=False)
+        machine.run(0.0)
+        machine.runtime.disk.replace(f"{DIRECTORY}/state", b"whole\n")  # deletions are durable
+        machine.restart(power=True)
+        assert machine.snapshot is not None
+        index = machine.snapshot.header.index
+        assert machine.snapshot.state == b"state at %d" % index
+        found.add(index)
+    assert found == {5, 12}
 
 
 def test_a_missing_snapshot_refuses_to_start(machine: Machine) -> None:
@@ -880,10 +917,13 @@ def test_a_failed_sync_is_not_repeated_on_the_same_pages(machine: Machine) -> No
     journal = machine.open()
     fill(journal, b"before")
     machine.run()
+    end = end_of(journal)
     machine.disk.fail_syncs = 1
     fill(journal, b"x")
     machine.run(1.0)
-    assert journal.durable_index == 2
+    assert journal.durable_index == 2 and journal.has_room
+    assert [segment.number for segment in journal._segments.kept] == [1, 2]
+    assert journal._segments.kept[0].end == end
     assert commands(machine.restart(power=True)) == [b"before", b"x"]
 
 
