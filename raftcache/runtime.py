@@ -64,7 +64,7 @@ class Disk(Protocol):
 
     def allocate(self, path: str, size: int) -> DataFile:
         """A file of ``size`` zeros, durably, whatever there was: writing inside needs no more space
-        and changes no size. When that fails there is no file."""
+        and changes no size. When that fails there is no file that was not there before."""
         ...
 
     def replace(self, path: str, data: bytes) -> None:
@@ -181,6 +181,7 @@ class RealDisk:
         return file
 
     def allocate(self, path: str, size: int) -> DataFile:
+        new = not os.path.exists(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             # First all of the space or an error; then zeros, since an fdatasync that turns
@@ -195,7 +196,8 @@ class RealDisk:
             _sync_directory(os.path.dirname(path))
         except OSError:
             os.close(descriptor)
-            self.delete(path)
+            if new:
+                self.delete(path)
             raise
         return file
 

@@ -12,8 +12,8 @@ system with a page cache, seen through the calls of ``raftcache.runtime.RealDisk
 - After a failed ``sync`` the pages count as clean: a later successful ``sync`` does not cover them
   ("fsyncgate"), only what is written anew. They may even read as they were before, from then on.
 - ``replace``, ``create`` and ``allocate`` are durable on return; the first is atomic, an
-  ``allocate`` cut short leaves a file of any size with any of what was in it. What cannot be
-  allocated for lack of space leaves no file.
+  ``allocate`` cut short leaves a file of any size with any of what was in it. One that fails
+  leaves no new file.
   ``delete`` is durable only after the next of these in the directory: until then a power failure
   may bring the file back.
 - ``make_directory`` is durable at once (simpler than life).
@@ -117,6 +117,7 @@ class SimDisk:
         return self._entry(path)
 
     def allocate(self, path: str, size: int) -> _File:
+        new = path not in self._files
         file = self._entry(path)
         try:
             if self.free_bytes is not None and size - len(file.data) > self.free_bytes:
@@ -128,7 +129,8 @@ class SimDisk:
             self._change()
             self._maybe_fail_sync(file)
         except OSError:
-            self.delete(path)
+            if new:
+                self.delete(path)
             raise
         file.settle()
         return file

@@ -109,6 +109,7 @@ class _Replay:
     def chain(self, numbers: list[int]) -> list[tuple[int, SegmentStart]]:
         """The segments in use, oldest first. ``numbers``: of all there are, newest first."""
         chain: list[tuple[int, SegmentStart]] = []
+        unused: int | None = None
         wanted: int | None = None
         for number in numbers:
             if wanted is not None and number != wanted:
@@ -120,7 +121,11 @@ class _Replay:
             if start is None:
                 if wanted is not None or good_block_after(data, 0, number, 0):
                     raise self._corrupt(number, 0)
-                continue  # allocated and not used yet, or its first write was torn
+                unused = number  # allocated ahead, or its first write was torn
+                continue
+            if wanted is None and unused is not None and unused != number + 1:
+                path = segment_path(self._directory, number + 1)
+                raise CorruptJournalError(f"{path}: missing; {WHAT_TO_DO}")
             chain.append((number, start))
             wanted = start.previous
             if wanted == 0:
