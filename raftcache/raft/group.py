@@ -22,14 +22,13 @@ from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import Confirmed, Reads
 from raftcache.raft.recovery import Recovery
+from raftcache.raft.room import MAKE_WAY_INTERVAL, Room
 from raftcache.raft.snapshots import Snapshots, StateMachine
 from raftcache.raft.transport import GroupTransport, Network, TransportEvents
 from raftcache.runtime import Runtime
 
 TRANSFER_LIMIT: Final = 2.0
 """A transfer that takes longer than this many election timeouts is given up."""
-MAKE_WAY_INTERVAL: Final = 10.0
-"""A leader without room tries to hand over once in so many election timeouts."""
 _TRIM_SLACK: Final = 1.25
 
 
@@ -85,7 +84,6 @@ class RaftGroup:
         self._contact_at: dict[str, float] = {}
         self._closed = False
         self._transfer: tuple[str | None, float, int] | None = None
-        self._make_way_at = -1e18
         self._seen: tuple[object, ...] = ()
         events = TransportEvents()
         self._transport = GroupTransport(group, journal, runtime, options, network, events)
@@ -101,6 +99,14 @@ class RaftGroup:
             2 * options.election_timeout_s,
         )
         self._transport.engine = self.engine
+        self._room = Room(
+            self.engine,
+            journal,
+            self._transport,
+            network.connected,
+            runtime.now,
+            MAKE_WAY_INTERVAL * options.election_timeout_s,
+        )
         self._restore()
         self.applied_index = self.engine.last_applied
         self._election = Election(
@@ -225,18 +231,8 @@ class RaftGroup:
 
     @property
     def full(self) -> bool:
-        """Whether, as far as this leader knows, its own disk or those of so many others take no
-        more that a proposal could not be made durable."""
-        if not self._journal.has_room:
-            return True
-        return bool(self._transport.without_room) and not self._majority_has_room()
-
-    def _with_room(self) -> list[str]:
-        lacking, connected = self._transport.without_room, self._network.connected
-        return [node for node in self.engine.others if connected(node) and node not in lacking]
-
-    def _majority_has_room(self) -> bool:
-        return len(self._with_room()) + self._journal.has_room >= self.engine.majority
+        """Whether, as far as this leader knows, there is no room for proposals."""
+        return self._room.full
 
     def lacks_room(self, node: str) -> bool:
         """Whether ``node`` has said so."""
@@ -288,18 +284,9 @@ class RaftGroup:
         return Outcome.FULL if self._transfer is None else Outcome.NOT_APPLIED
 
     def _make_way(self) -> None:
-        """Hand over to a replica with room, when there are enough of them to go on."""
-        now = self._runtime.now()
-        if self._journal.has_room or self._transfer is not None or now < self._make_way_at:
-            return
-        able = self._with_room()
-        if able and self._majority_has_room():
-            self._make_way_at = now + MAKE_WAY_INTERVAL * self._options.election_timeout_s
-            self.transfer(max(able, key=self._match))
-
-    def _match(self, node: str) -> int:
-        """How far ``node`` has the log, whatever this node's own disk has of it."""
-        return max(self.engine.match_index(node), self._transport.held_match(node))
+        """Let a replica with room lead, when there are enough of them to go on."""
+        if self._transfer is None and (successor := self._room.successor()) is not None:
+            self.transfer(successor)
 
     def confirm_read(self, confirmed: Confirmed, *, lease: bool = False) -> None:
         """``confirmed(True)`` when the state machine may be read linearizably; False: not the
@@ -535,7 +522,7 @@ class RaftGroup:
             if not up:
                 return
             target = max(up, key=engine.match_index)
-        if self._match(target) == self._journal.last_index:
+        if self._room.match(target) == self._journal.last_index:
             # No lease from here on: the next leader may be elected at any moment.
             self.reads.give_up_lease()
             if engine.match_index(target) < self._journal.last_index:
