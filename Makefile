@@ -39,7 +39,7 @@ format: $(VENV)/installed-dev ## Put the code into its format
 	@$(BIN)/ruff format .
 
 bench: $(VENV)/installed-dev ## Measure speed and memory
-	@set -e; for name in http_speed memory cluster_memory failover hit_ratio; do \
+	@set -e; for name in http_speed restart memory cluster_memory failover hit_ratio; do \
 	    echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py; done
 
 docs: $(VENV)/installed ## Write the table of settings into docs/configuration.md

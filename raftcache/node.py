@@ -35,7 +35,7 @@ from raftcache.router import Router
 from raftcache.runtime import AsyncioRuntime, Cancellable, Runtime
 from raftcache.service import ClusterStatus, Consistency, GroupStatus, MemberStatus
 
-DATA_FORMAT: Final = 1
+DATA_FORMAT: Final = 2
 """Of data directories."""
 BALANCE_INTERVAL_S: Final = 2.0
 """How long a group's preferred leader must have been ready before leadership is handed to it."""
@@ -190,6 +190,8 @@ class Node:
             raft, preferred = replica.raft, self._placement[group][0]
             if preferred == self.settings.node or not raft.leader_ready or not raft.accepts:
                 continue
+            if raft.lacks_room(preferred):
+                continue
             behind = raft.last_index - raft.engine.match_index(preferred)
             if self.peers.connected(preferred) and behind < 1000:
                 _log.info("handing over to the preferred leader", group=group, to=preferred)
@@ -327,6 +329,7 @@ class Node:
             commit_index=raft.engine.commit_index,
             applied_index=raft.applied_index,
             lag=max(0, raft.highest_commit - raft.applied_index),
+            has_room=raft.has_room,
             slots=self._slot_counts[group],
             policy=machine.settings.policy,
             entries=stats.entries,

@@ -24,7 +24,7 @@ INT64_MAX: Final = 2**63 - 1
 
 
 class Status(enum.IntEnum):
-    """How an operation ended. The state machine gives all but the last two."""
+    """How an operation ended. The state machine gives all but the last three."""
 
     OK = 0
     """Done: read found, value replaced, deleted, incremented, expiry set."""
@@ -53,6 +53,12 @@ class Status(enum.IntEnum):
     """Given by the router: no leader took the operation. It was surely not applied."""
     UNKNOWN = 12
     """Given by the router: the operation may or may not have been applied, now or later."""
+    STORAGE_FULL = 13
+    """Given by the router: disks are full, or fail. The operation was surely not applied."""
+
+
+REFUSED: Final = frozenset((Status.UNAVAILABLE, Status.STORAGE_FULL))
+"""Surely not applied, for reasons that may pass."""
 
 
 class Match(enum.IntEnum):

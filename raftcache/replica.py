@@ -167,7 +167,7 @@ class Replica:
     def write(self, request: Request) -> None:
         """Propose; ``NOT_APPLIED`` at once when this node does not lead."""
         if not self.raft.accepts:
-            request.finish(Outcome.NOT_APPLIED, ())
+            request.finish(self.raft.refusal(), ())
             return
         self._queue.append(request)
         self._queued_operations += len(request.ops)
@@ -183,7 +183,7 @@ class Replica:
         self._flush_reads()
         while self._queue:
             if not self.raft.accepts:
-                self._fail_queue()
+                self._fail_queue(self.raft.refusal())
                 return
             if self._in_flight >= self._options.max_in_flight:
                 return
@@ -237,11 +237,11 @@ class Replica:
 
         self.raft.propose(encode_batch(batch), batch, done)
 
-    def _fail_queue(self) -> None:
+    def _fail_queue(self, outcome: Outcome = Outcome.NOT_APPLIED) -> None:
         queue, self._queue = self._queue, []
         self._queued_operations = 0
         for request in queue:
-            request.finish(Outcome.NOT_APPLIED, ())
+            request.finish(outcome, ())
 
     # -- reads
 
@@ -278,7 +278,7 @@ class Replica:
         slack = now_ms - machine.time_ms
         for request in reads:
             results = [machine.read(op.key) for op in request.ops if type(op) is Get]
-            if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self.raft.accepts:
+            if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self._decides():
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
                 self.write(Request(request.ops, request.size, request.finish))
@@ -286,6 +286,10 @@ class Replica:
             if machine.uses_recency:
                 self._note_uses(request.ops, results)
             request.finish(Outcome.APPLIED, results)
+
+    def _decides(self) -> bool:
+        """Whether this node says what has expired; on a full disk it must refuse to."""
+        return self.raft.accepts or (self.raft.is_leader and self.raft.full)
 
     def read_stale(self, request: Request, max_staleness_s: float | None) -> None:
         """Answer from this replica's state, no older than the bound."""

@@ -4,8 +4,9 @@ A ticket is the part of one front-end request that belongs to one group. It is g
 replica, or sent with all others of this turn to the node that leads; when the leader is unknown or
 has changed it waits. What was surely not applied is tried again until the request's deadline; what
 may have been applied is not, unless repeating it is harmless: reads, and writes with an idempotency
-key. At the deadline a ticket ends as ``UNAVAILABLE`` or, if any attempt may have had an effect, as
-``UNKNOWN``; no future is left hanging.
+key. What full disks keep from being applied ends at once, as ``STORAGE_FULL``. At the deadline a
+ticket ends as ``UNAVAILABLE`` or, if any attempt may have had an effect, as ``UNKNOWN``; no future
+is left hanging.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _READ_KIND: Final = {
 
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
+_STORAGE_FULL: Final = Result(Status.STORAGE_FULL)
 
 
 class Router:
@@ -238,6 +240,10 @@ class Router:
             return
         if outcome is Outcome.APPLIED:
             self._finish(ticket, results)
+            return
+        if outcome is Outcome.FULL:
+            # Another try would not help before somebody has made room.
+            self._finish(ticket, [_UNKNOWN if ticket.tainted else _STORAGE_FULL] * len(ticket.ops))
             return
         self._hints.pop(ticket.group, None)
         if outcome is Outcome.UNKNOWN:

@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 
 class Cancellable(Protocol):
@@ -33,10 +33,10 @@ class Listener(Protocol):
     def close(self) -> None: ...
 
 
-class AppendFile(Protocol):
-    """A file open for appending. Data is durable after ``sync`` (fdatasync), not before."""
+class DataFile(Protocol):
+    """An open file. Data is durable after ``sync`` (fdatasync), not before."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes, offset: int) -> None: ...
 
     def sync(self) -> None: ...
 
@@ -45,8 +45,8 @@ class AppendFile(Protocol):
 
 class Disk(Protocol):
     """The few file operations that the journal and snapshots need. Paths are absolute strings;
-    errors are ``OSError``. ``replace`` is atomic and durable on return (data and directory
-    entry)."""
+    errors are ``OSError``. ``create``, ``allocate`` and ``replace`` make directory entries that are
+    durable on return; ``delete`` is durable only after the next of those in the directory."""
 
     def make_directory(self, path: str) -> None: ...
 
@@ -54,11 +54,22 @@ class Disk(Protocol):
 
     def read(self, path: str) -> bytes: ...
 
-    def append(self, path: str) -> AppendFile: ...
+    def open(self, path: str) -> DataFile:
+        """A file that exists."""
+        ...
 
-    def truncate(self, path: str, size: int) -> None: ...
+    def create(self, path: str) -> DataFile:
+        """A new and empty file, whatever there was."""
+        ...
 
-    def replace(self, path: str, data: bytes) -> None: ...
+    def allocate(self, path: str, size: int) -> DataFile:
+        """A file of ``size`` zeros, durably, whatever there was: writing inside needs no more space
+        and changes no size. When that fails there is no file that was not there before."""
+        ...
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Atomically the whole content of a file, durable on return."""
+        ...
 
     def delete(self, path: str) -> None: ...
 
@@ -122,16 +133,20 @@ class _Server:
         self._server.close()
 
 
+_ZEROS: Final = bytes(1024 * 1024)
+
+
 class _File:
-    """``AppendFile`` over a file descriptor."""
+    """``DataFile`` over a file descriptor."""
 
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, offset: int) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
+            count = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[count:], offset + count
 
     def sync(self) -> None:
         os.fdatasync(self._descriptor)
@@ -156,20 +171,35 @@ class RealDisk:
     def read(self, path: str) -> bytes:
         return Path(path).read_bytes()
 
-    def append(self, path: str) -> AppendFile:
-        new = not os.path.exists(path)
-        file = _File(path)
-        if new:
-            _sync_directory(os.path.dirname(path))
+    def open(self, path: str) -> DataFile:
+        return _File(os.open(path, os.O_WRONLY))
+
+    def create(self, path: str) -> DataFile:
+        self.delete(path)
+        file = _File(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        _sync_directory(os.path.dirname(path))
         return file
 
-    def truncate(self, path: str, size: int) -> None:
-        descriptor = os.open(path, os.O_WRONLY)
+    def allocate(self, path: str, size: int) -> DataFile:
+        new = not os.path.exists(path)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
+            # First all of the space or an error; then zeros, since an fdatasync that turns
+            # unwritten extents into written ones costs as much as one that appends.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
             os.ftruncate(descriptor, size)
+            file = _File(descriptor)
+            for at in range(0, size, len(_ZEROS)):
+                file.write(_ZEROS[: size - at], at)
             os.fsync(descriptor)
-        finally:
+            _sync_directory(os.path.dirname(path))
+        except OSError:
             os.close(descriptor)
+            if new:
+                self.delete(path)
+            raise
+        return file
 
     def replace(self, path: str, data: bytes) -> None:
         temporary = path + ".tmp"

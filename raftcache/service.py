@@ -3,7 +3,7 @@
 
 Every answer is a ``Result``; futures returned here never raise and never hang: at the deadline they
 end as ``UNAVAILABLE`` (surely not applied) or ``UNKNOWN`` (may have been, or may still be,
-applied).
+applied). ``STORAGE_FULL`` comes at once (surely not applied).
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class GroupStatus(msgspec.Struct, frozen=True):
     commit_index: int
     applied_index: int
     lag: int
+    has_room: bool
+    """Whether this node's disk takes more of the log: it is neither full nor failing."""
     slots: int
     policy: str
     entries: int

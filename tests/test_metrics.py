@@ -22,6 +22,7 @@ def group_status(identifier: int, leader: str | None) -> GroupStatus:
         last_index=30,
         commit_index=20,
         applied_index=10,
+        has_room=True,
         lag=5,
         slots=8192,
         policy="lru",
@@ -71,6 +72,7 @@ def test_the_state_of_each_group_is_read_at_scrape_time() -> None:
     families = scraped(Metrics(cluster_status, {}))
     assert value(families, "raftcache_group_term", group="0") == 7
     assert value(families, "raftcache_group_lag_entries", group="1") == 5
+    assert value(families, "raftcache_group_has_room", group="1") == 1
     assert value(families, "raftcache_group_hits_total", group="0") == 11
     assert value(families, "raftcache_group_leader", group="0", leader="n1") == 1
     assert value(families, "raftcache_group_is_leader", group="0") == 1

@@ -1,8 +1,9 @@
 """A cluster of real nodes (groups and router, no front end) under simulated effects.
 
-Nodes are ``raftcache.node.Node`` as in production, but for the sizes at which logs are trimmed and
-snapshots are taken, which are small in most of the runs, so that both happen often, and for the
-memory that they may use, which in some runs is so little that entries are evicted.
+Nodes are ``raftcache.node.Node`` as in production, but for the sizes at which logs are trimmed,
+segments end and snapshots are taken, which are small in most of the runs, so that all of it happens
+often, and for the memory that they may use, which in some runs is so little that entries are
+evicted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Process, Scheduler
 from raftcache.config import Member, Settings
 from raftcache.node import Node
-from raftcache.raft import durable, wire
+from raftcache.raft import durable, segments, wire
 from raftcache.raft.durable import CorruptJournalError
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
@@ -165,6 +166,7 @@ class Cluster:
         self._small = draw.random() < 0.8
         self._retention_bytes = draw.randint(200, 5_000) if self._small else None
         self._snapshot_bytes = draw.randint(2_000, 50_000) if self._small else 64 * 1024 * 1024
+        self._segment_bytes = draw.randint(4_096, 40_000) if self._small else 256 * 1024
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}
         self.small_memory = groups > 1 and draw.random() < 0.3
         """Whether entries are evicted for want of memory."""
@@ -184,6 +186,7 @@ class Cluster:
     def _boot(self, name: str, runtime: SimRuntime) -> None:
         settings = settings_of(name, self.names, self.groups, self.durable_mode, self.small_memory)
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
+        segments.SEGMENT_BYTES = self._segment_bytes  # type: ignore[misc]
         try:
             node = self._node_type(settings, runtime, self._retention_bytes, self)
         except Exception as error:

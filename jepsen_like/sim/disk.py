@@ -4,15 +4,18 @@
 (``raftcache.runtime.Disk``), which does nothing once its process is dead. The model is a Linux file
 system with a page cache, seen through the calls of ``raftcache.runtime.RealDisk``:
 
-- Appended data is readable at once, and durable after ``sync``. A killed process loses none of it;
-  a power failure keeps a prefix of the un-synced tail, drawn from the seed, whose last sector may
-  read as zeros or as noise.
+- Written data is readable at once, and durable after ``sync``. A killed process loses none of it; a
+  power failure keeps any of the un-synced sectors of 512 bytes, each as it was or as it was to be,
+  and one in a while as noise where the two differ. A file that grew may be back at its old size,
+  or at any in between.
 - ``sync`` off the loop covers what was written before it began, not what came in meanwhile.
-- After a failed ``sync`` the pages count as clean: a later successful ``sync`` covers nothing of
-  the file ("fsyncgate"), until it is truncated or replaced.
-- ``replace`` and the creation of a file are atomic and durable on return, ``truncate`` too.
-  ``delete`` is durable only after the next creation or replacement in the directory: until then a
-  power failure may bring the file back.
+- After a failed ``sync`` the pages count as clean: a later successful ``sync`` does not cover them
+  ("fsyncgate"), only what is written anew. They may even read as they were before, from then on.
+- ``replace``, ``create`` and ``allocate`` are durable on return; the first is atomic, an
+  ``allocate`` cut short leaves a file of any size with any of what was in it. One that fails
+  leaves no new file.
+  ``delete`` is durable only after the next of these in the directory: until then a power failure
+  may bring the file back.
 - ``make_directory`` is durable at once (simpler than life).
 """
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 
 import errno
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -35,19 +38,38 @@ class _CutOffError(BaseException):
 
 @dataclass(slots=True)
 class _File:
-    """``data`` is what a reader sees, ``data[:synced]`` what a power failure keeps for sure.
-    ``marks`` are (disk's write counter, length after that write) of un-synced writes."""
+    """``data`` is what a reader sees, ``disk`` what a power failure keeps for sure. ``dirty``:
+    sector -> the disk's write counter when it was last written, of those that no sync has covered;
+    ``lost``: sectors whose sync failed."""
 
     data: bytearray = field(default_factory=bytearray)
-    synced: int = 0
-    marks: list[tuple[int, int]] = field(default_factory=list)
-    poisoned: bool = False
+    disk: bytearray = field(default_factory=bytearray)
+    dirty: dict[int, int] = field(default_factory=dict)
+    lost: set[int] = field(default_factory=set)
+    grown: int = 0
+    """The counter at the last growth that no sync has covered; 0: none."""
 
     def settle(self) -> None:
         """All of it is durable."""
-        self.synced = len(self.data)
-        self.marks.clear()
-        self.poisoned = False
+        self.disk = bytearray(self.data)
+        self.dirty.clear()
+        self.lost.clear()
+        self.grown = 0
+
+    def copy_sectors(self, sectors: Collection[int], source: bytearray, target: bytearray) -> None:
+        """Sectors of ``source`` into ``target``, which is extended when it is shorter."""
+        if not sectors:
+            return
+        end = min(len(source), (max(sectors) + 1) * SECTOR)
+        target.extend(bytes(max(0, end - len(target))))
+        if len(sectors) == max(sectors) - min(sectors) + 1:
+            start = min(sectors) * SECTOR
+            target[start:end] = source[start:end]
+            return
+        for sector in sectors:
+            start = sector * SECTOR
+            piece = source[start : start + SECTOR]
+            target[start : start + len(piece)] = piece
 
 
 class SimDisk:
@@ -81,7 +103,7 @@ class SimDisk:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
         return found
 
-    def create(self, path: str) -> _File:
+    def _entry(self, path: str) -> _File:
         """The file at ``path``, made when it does not exist."""
         found = self._files.get(path)
         if found is None:
@@ -91,60 +113,86 @@ class SimDisk:
             self._settle_directory(_parent(path))
         return found
 
-    def write(self, file: _File, data: bytes) -> None:
+    def create(self, path: str) -> _File:
+        if path in self._files:
+            self.delete(path)
+        return self._entry(path)
+
+    def allocate(self, path: str, size: int) -> _File:
+        new = path not in self._files
+        file = self._entry(path)
+        try:
+            if self.free_bytes is not None and size - len(file.data) > self.free_bytes:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            self.write(file, bytes(size), 0)
+            if len(file.data) > size:
+                self._release(len(file.data) - size)
+                del file.data[size:]
+            self._change()
+            self._maybe_fail_sync(file)
+        except OSError:
+            if new:
+                self.delete(path)
+            raise
+        file.settle()
+        return file
+
+    def write(self, file: _File, data: bytes, offset: int) -> None:
         self._change()
         if self.fail_writes > 0:
             self.fail_writes -= 1
             raise OSError(errno.EIO, "input/output error")
-        if self.free_bytes is not None:
+        growth = max(0, offset + len(data) - len(file.data))
+        if self.free_bytes is not None and growth:
             room = max(0, self.free_bytes)
-            self.free_bytes = max(0, room - len(data))
-            if len(data) > room:  # a short write first, as the system call does
-                self._append(file, data[:room])
+            self.free_bytes = max(0, room - growth)
+            if growth > room:  # a short write first, as the system call does
+                self._put(file, data[: max(0, len(data) - growth + room)], offset)
                 raise OSError(errno.ENOSPC, "no space left on device")
-        self._append(file, data)
+        self._put(file, data, offset)
 
-    def _append(self, file: _File, data: bytes) -> None:
-        file.data += data
+    def _put(self, file: _File, data: bytes, offset: int) -> None:
+        if not data:
+            return
         self._counter += 1
         mark = self._counter if self._thread_mark is None else self._thread_mark
-        file.marks.append((mark, len(file.data)))
+        end = offset + len(data)
+        if end > len(file.data):
+            file.data.extend(bytes(end - len(file.data)))
+            file.grown = mark
+        file.data[offset:end] = data
+        sectors = range(offset // SECTOR, (end - 1) // SECTOR + 1)
+        file.dirty.update(dict.fromkeys(sectors, mark))
+        file.lost.difference_update(sectors)
 
     def sync(self, file: _File) -> None:
         self._change()
         self._maybe_fail_sync(file)
-        if file.poisoned:
-            return
-        if self._thread_mark is None:
-            file.settle()
-            return
-        later = [entry for entry in file.marks if entry[0] > self._thread_mark]
-        file.synced = max(
-            [file.synced] + [end for mark, end in file.marks if mark <= self._thread_mark]
-        )
-        file.marks = later
+        covered = self._covered(file)
+        file.copy_sectors(covered, file.data, file.disk)
+        if file.grown and self._in_time(file.grown):
+            file.disk.extend(file.data[len(file.disk) :])
+            file.grown = 0
+        for sector in covered:
+            del file.dirty[sector]
 
-    def truncate(self, path: str, size: int) -> None:
-        file = self.file(path)
-        self._change()
-        if size <= len(file.data):
-            if self.free_bytes is not None:
-                self.free_bytes += len(file.data) - size
-            del file.data[size:]
-        else:
-            file.data += bytes(size - len(file.data))
-        self._maybe_fail_sync(file)
-        file.settle()
+    def _in_time(self, mark: int) -> bool:
+        return self._thread_mark is None or mark <= self._thread_mark
+
+    def _covered(self, file: _File) -> list[int]:
+        """The sectors that a sync that began now, or with this blocking call, is about."""
+        return [sector for sector, mark in file.dirty.items() if self._in_time(mark)]
 
     def replace(self, path: str, data: bytes) -> None:
         """Write a temporary file, sync it, rename it. What fails leaves the temporary behind."""
         self._need_directory(_parent(path))
         temporary = self._files[path + ".tmp"] = _File()
-        self.write(temporary, data)
+        self.write(temporary, data, 0)
         self._maybe_fail_sync(temporary)
         temporary.settle()
         self._change()
-        self._release(self._files.get(path))
+        old = self._files.get(path)
+        self._release(0 if old is None else len(old.data))
         self._files[path] = self._files.pop(path + ".tmp")
         self._settle_directory(_parent(path))
 
@@ -153,7 +201,7 @@ class SimDisk:
         file = self._files.pop(path, None)
         if file is not None:
             self._deleted[path] = file
-            self._release(file)
+            self._release(len(file.data))
 
     def make_directory(self, path: str) -> None:
         while path not in self._directories:
@@ -171,7 +219,7 @@ class SimDisk:
         holder = self._locks.get(path)
         if holder is not None and holder.alive:
             raise BlockingIOError(errno.EAGAIN, "held by another process", path)
-        self.create(path)
+        self._entry(path)
         self._locks[path] = process
 
         def release() -> None:
@@ -180,10 +228,10 @@ class SimDisk:
 
         return release
 
-    def _release(self, file: _File | None) -> None:
-        """The space of ``file`` is free again."""
-        if file is not None and self.free_bytes is not None:
-            self.free_bytes += len(file.data)
+    def _release(self, size: int) -> None:
+        """So much space is free again."""
+        if self.free_bytes is not None:
+            self.free_bytes += size
 
     def _need_directory(self, path: str) -> None:
         if path not in self._directories:
@@ -194,10 +242,19 @@ class SimDisk:
             del self._deleted[path]
 
     def _maybe_fail_sync(self, file: _File) -> None:
-        if self.fail_syncs > 0:
-            self.fail_syncs -= 1
-            file.poisoned = True
-            raise OSError(errno.EIO, "input/output error")
+        if self.fail_syncs <= 0:
+            return
+        self.fail_syncs -= 1
+        covered = self._covered(file)
+        file.lost.update(covered)
+        for sector in covered:
+            del file.dirty[sector]
+        if self.random.random() < 0.5:
+            # The pages are dropped from the cache: a reader finds what the disk has.
+            before = bytearray(file.disk)
+            before.extend(bytes(max(0, len(file.data) - len(before))))
+            file.copy_sectors(covered, before, file.data)
+        raise OSError(errno.EIO, "input/output error")
 
     def _change(self) -> None:
         if self._fuse == 0:
@@ -237,29 +294,41 @@ class SimDisk:
     # -- faults ----------------------------------------------------------------------------------
 
     def power_failure(self) -> None:
-        """Lose what is not durable: of each file a prefix of the un-synced tail survives, and
-        recent deletions may be undone."""
+        """Lose what is not durable: any of it survives, and recent deletions may be undone."""
         for path, file in list(self._deleted.items()):
             if path not in self._files and self.random.random() < 0.5:
                 self._files[path] = file
         self._deleted.clear()
         for file in self._files.values():
-            tail = len(file.data) - file.synced
-            if tail > 0:
-                kept = self.random.choice((0, tail, self.random.randint(0, tail)))
-                if self.tear_next:
-                    kept = self.random.randint(0, tail)
-                del file.data[file.synced + kept :]
-                self._tear(file, kept)
+            if file.dirty or file.lost or file.grown:
+                self._lose(file)
             file.settle()
         self.tear_next = False
 
-    def _tear(self, file: _File, kept: int) -> None:
-        """The size may be on disk before the data: the last sector reads as zeros or noise."""
-        draw = self.random.random()
-        size = min(kept, self.random.randint(1, SECTOR))
-        if size and draw < 0.3:
-            file.data[-size:] = bytes(size) if draw < 0.2 else self.random.randbytes(size)
+    def _lose(self, file: _File) -> None:
+        draw, new, old = self.random, file.data, file.disk
+        unsure = sorted(file.dirty.keys() | file.lost)
+        how = draw.choice(("first", "some") if self.tear_next else ("none", "all", "first", "some"))
+        kept = {
+            "none": [],
+            "all": unsure,
+            "first": unsure[: draw.randint(0, len(unsure))],
+            "some": [sector for sector in unsure if draw.random() < 0.5],
+        }[how]
+        size = len(new)
+        if size > len(old):
+            size = draw.choice((len(old), size, draw.randint(len(old), size)))
+        after = old + bytes(max(0, len(new) - len(old)))
+        if len(new) < len(old):
+            del after[len(new) :]
+        file.copy_sectors(kept, new, after)
+        if unsure and draw.random() < 0.2:
+            # The drive was cut off in the middle of a sector.
+            start = draw.choice(unsure) * SECTOR
+            for at in range(start, min(start + SECTOR, len(new))):
+                if at >= len(old) or new[at] != old[at]:
+                    after[at] = draw.getrandbits(8)
+        file.data = after[:size]
 
     def contents(self) -> dict[str, bytes]:
         """Every file, by path."""
@@ -267,7 +336,10 @@ class SimDisk:
 
     def flip(self, path: str, at: int, bit: int) -> None:
         """Let one bit of a file rot."""
-        self.file(path).data[at] ^= 1 << bit
+        file = self.file(path)
+        file.data[at] ^= 1 << bit
+        if at < len(file.disk):
+            file.disk[at] ^= 1 << bit
 
     def wipe(self) -> None:
         """An empty disk, as after a replacement of the machine."""
@@ -280,8 +352,8 @@ def _parent(path: str) -> str:
     return path.rstrip("/").rpartition("/")[0] or "/"
 
 
-class SimAppendFile:
-    """``raftcache.runtime.AppendFile`` of one process."""
+class SimFile:
+    """``raftcache.runtime.DataFile`` of one process."""
 
     def __init__(self, disk: SimDisk, process: Process, file: _File) -> None:
         self._disk = disk
@@ -289,9 +361,9 @@ class SimAppendFile:
         self._file = file
         self._open = True
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes, offset: int) -> None:
         if self._usable():
-            self._disk.write(self._file, bytes(data))
+            self._disk.write(self._file, bytes(data), offset)
 
     def sync(self) -> None:
         if self._usable():
@@ -323,13 +395,16 @@ class DiskView:
     def read(self, path: str) -> bytes:
         return bytes(self._disk.file(path).data)
 
-    def append(self, path: str) -> SimAppendFile:
-        file = self._disk.create(path) if self._usable() else _File()
-        return SimAppendFile(self._disk, self._process, file)
+    def open(self, path: str) -> SimFile:
+        return SimFile(self._disk, self._process, self._disk.file(path))
 
-    def truncate(self, path: str, size: int) -> None:
-        if self._usable():
-            self._disk.truncate(path, size)
+    def create(self, path: str) -> SimFile:
+        file = self._disk.create(path) if self._usable() else _File()
+        return SimFile(self._disk, self._process, file)
+
+    def allocate(self, path: str, size: int) -> SimFile:
+        file = self._disk.allocate(path, size) if self._usable() else _File()
+        return SimFile(self._disk, self._process, file)
 
     def replace(self, path: str, data: bytes) -> None:
         if self._usable():

@@ -14,7 +14,7 @@ from typing import Final
 
 from jepsen_like.sim.disk import SimDisk
 from jepsen_like.sim.stage import Action, Stage
-from raftcache.raft.durable import _blocks as blocks
+from raftcache.raft.blocks import blocks
 
 QUICK_SYNC_S: Final = (0.0002, 0.002)
 """How long a sync takes on a healthy disk."""
@@ -84,12 +84,16 @@ def _wipe(stage: Stage, draw: random.Random, seconds: float) -> None:
 def flip_bit(disk: SimDisk, draw: random.Random) -> str | None:
     """Flip one bit where it can be noticed; the file's path, ``None`` when there is no such
     place."""
-    files = {path: len(data) for path, data in disk.contents().items()}
-    for directory in {path.rpartition("/")[0]: None for path in files}:
-        journals = sorted(p for p in files if p.startswith(f"{directory}/journal-"))
-        if journals:
-            files[journals[-1]] = _end_of_all_but_the_last(disk.contents()[journals[-1]])
-    places = {path: size for path, size in files.items() if size}
+    contents = disk.contents()
+    places = {path: len(data) for path, data in contents.items()}
+    for directory in {path.rpartition("/")[0]: None for path in contents}:
+        newest = True
+        prefix = f"{directory}/journal-"
+        for path in sorted((p for p in contents if p.startswith(prefix)), reverse=True):
+            ends = _ends(path, contents[path])
+            places[path] = ends[-2 if newest else -1]
+            newest = newest and ends[-1] == 0
+    places = {path: size for path, size in places.items() if size}
     if not places:
         return None
     path = draw.choice(sorted(places))
@@ -97,9 +101,12 @@ def flip_bit(disk: SimDisk, draw: random.Random) -> str | None:
     return path
 
 
-def _end_of_all_but_the_last(journal: bytes) -> int:
-    ends = [0, 0, *(end for _, end in blocks(journal))]
-    return ends[-2]
+def _ends(path: str, journal: bytes) -> list[int]:
+    """Where the blocks of a segment end, after two zeros: behind them is nothing yet."""
+    digits = path.rpartition("-")[2]
+    if not digits.isdigit():
+        return [0, 0]
+    return [0, 0, *(end for _, end in blocks(journal, int(digits)))]
 
 
 ACTIONS: Final[dict[str, Action]] = {

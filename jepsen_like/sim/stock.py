@@ -245,6 +245,21 @@ class StockGroup:
         return self.engine.is_leader
 
     @property
+    def full(self) -> bool:
+        """It does not look."""
+        return False
+
+    @property
+    def has_room(self) -> bool:
+        return True
+
+    def lacks_room(self, node: str) -> bool:
+        return False
+
+    def refusal(self) -> Outcome:
+        return Outcome.NOT_APPLIED
+
+    @property
     def applied_index(self) -> int:
         return self.engine.last_applied
 

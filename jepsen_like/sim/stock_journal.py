@@ -8,8 +8,8 @@ last entry.
 
 Kinder than the original on a real machine, so that nobody is convicted by the model of a disk: what
 was written is on the disk within ``WRITE_BACK_S`` (Linux: what is 30 s old, looked at every 5 s),
-both files keep their order (mapped pages do not), and a torn tail is told by a checksum and cut
-cleanly (``FileJournal`` has none).
+and whatever a power failure leaves of the rest is told by checksums and cut cleanly
+(``FileJournal`` has none).
 """
 
 from __future__ import annotations
@@ -72,15 +72,22 @@ class _Records:
     """An append-only file of records."""
 
     def __init__(self, runtime: Runtime, path: str) -> None:
-        self._file = runtime.disk.append(path)
-        data = runtime.disk.read(path)
+        disk = runtime.disk
+        directory, _, name = path.rpartition("/")
+        if name in disk.list(directory):
+            self._file = disk.open(path)
+        else:
+            self._file = disk.create(path)
+        data = disk.read(path)
         self.found = list(_whole(data))
-        size = sum(_FRAME.size + len(record) for record in self.found)
-        if size < len(data):
-            runtime.disk.truncate(path, size)
+        self._end = sum(_FRAME.size + len(record) for record in self.found)
+        if self._end < len(data):
+            self._file.write(bytes(len(data) - self._end), self._end)
 
     def add(self, record: bytes) -> None:
-        self._file.write(_FRAME.pack(len(record), zlib.crc32(record)) + record)
+        data = _FRAME.pack(len(record), zlib.crc32(record)) + record
+        self._file.write(data, self._end)
+        self._end += len(data)
 
     def write_back(self) -> None:
         """As the kernel does from time to time, whatever comes of it."""

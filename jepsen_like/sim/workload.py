@@ -16,7 +16,7 @@ from jepsen_like.sim.cluster import Cluster, SimNode
 from jepsen_like.sim.keys import Keyspace
 from jepsen_like.sim.recorder import Recorder
 from jepsen_like.sim.requests import Chooser, Request, answer, combined
-from raftcache.ops import Get, Result, Set, Status, Write
+from raftcache.ops import REFUSED, Get, Result, Set, Status, Write
 
 HANG_SLACK_S: Final = 1.0
 """A future must be done so long after its deadline, by the clock of a node that is running."""
@@ -91,7 +91,7 @@ class Client:
         def ended(got: Result | list[Result] | None) -> None:
             outcome = _worst(got)
             unknown = outcome is None or outcome is Status.UNKNOWN
-            if attempts > 1 and (unknown or outcome is Status.UNAVAILABLE) and not self._stopped:
+            if attempts > 1 and (unknown or outcome in REFUSED) and not self._stopped:
                 self._cluster.counts["retries after an unknown outcome"] += unknown
                 pause = self._random.uniform(0.0, 0.3)
                 again = (request, index, session, attempts - 1, doubt or unknown)
@@ -182,7 +182,7 @@ class Client:
         if got is None or outcome is None or outcome is Status.UNKNOWN:
             self._recorder.end(index, None, None)
             return
-        if outcome is Status.UNAVAILABLE:
+        if outcome in REFUSED:
             # Of a read or after a doubtful attempt that tells nothing of what happened before.
             self._recorder.end(index, None if doubt else False, None)
             return

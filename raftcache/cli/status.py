@@ -114,13 +114,19 @@ def members_table(asked: Status, nodes: Mapping[str, Status | None]) -> Table:
         made.add_row(
             name,
             member["http"],
-            "[green]ready[/green]" if view["ready"] else "[yellow]not ready[/yellow]",
+            _state(view),
             leads or "-",
             str(len(held)),
             f"{sum(group['entries'] for group in held):,}",
             size(sum(group["bytes"] for group in held)),
         )
     return made
+
+
+def _state(view: Status) -> str:
+    if not all(group.get("has_room", True) for group in view["groups"]):
+        return "[red]disk full[/red]"
+    return "[green]ready[/green]" if view["ready"] else "[yellow]not ready[/yellow]"
 
 
 def groups_table(asked: Status, nodes: Mapping[str, Status | None], *, wide: bool) -> Table:

@@ -24,10 +24,11 @@ A strongly consistent, replicated, bounded cache. Every write is acknowledged af
 on a majority; every default read is linearizable; eviction and expiry are part of the replicated
 state. Every node answers for every key.
 
-**503** (with `Retry-After`) means that the operation was surely not applied. **504** means that it
-may or may not have been applied, or may still be; send writes with an `Idempotency-Key` to make the
-retry safe. Durations are a number and one of `ms`, `s`, `m`, `h`, `d`; without a unit, seconds.
-Unknown or repeated query parameters are refused with 400.
+**503** (with `Retry-After`) means that the operation was surely not applied; its type says whether
+that is for want of a leader (`unavailable`) or of space on disk (`storage-full`). **504** means
+that it may or may not have been applied, or may still be; send writes with an `Idempotency-Key` to
+make the retry safe. Durations are a number and one of `ms`, `s`, `m`, `h`, `d`; without a unit,
+seconds. Unknown or repeated query parameters are refused with 400.
 """
 
 _ANY_REQUEST: Final = (
@@ -36,7 +37,7 @@ _ANY_REQUEST: Final = (
     Kind.URI_TOO_LONG,
     Kind.HEADERS_TOO_LARGE,
 )
-_ANY_OPERATION: Final = (Kind.UNAVAILABLE, Kind.OUTCOME_UNKNOWN)
+_ANY_OPERATION: Final = (Kind.UNAVAILABLE, Kind.STORAGE_FULL, Kind.OUTCOME_UNKNOWN)
 _ANY_WRITE: Final = (
     *_ANY_OPERATION,
     Kind.PRECONDITION_FAILED,

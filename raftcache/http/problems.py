@@ -48,6 +48,7 @@ class Kind(enum.Enum):
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The request's header fields are too large")
     INTERNAL = ("internal", 500, "The server met a bug")
     UNAVAILABLE = ("unavailable", 503, "No leader took the operation; it was not applied")
+    STORAGE_FULL = ("storage-full", 503, "The cluster's disks are full; nothing was applied")
     NOT_READY = ("not-ready", 503, "This node should get no traffic now")
     OUTCOME_UNKNOWN = ("outcome-unknown", 504, "The operation may or may not have been applied")
 
@@ -152,6 +153,12 @@ _FAILURES: Final[dict[Status, tuple[Kind, str]]] = {
         Kind.UNAVAILABLE,
         "The operation was surely not applied. Retry it, here or at another node.",
     ),
+    Status.STORAGE_FULL: (
+        Kind.STORAGE_FULL,
+        "The disks of this key's group are full, or fail, so nothing was done. Reads go on. Make"
+        " room on the nodes that `raftcache status` names; writes go on by themselves within a"
+        " second.",
+    ),
     Status.UNKNOWN: (
         Kind.OUTCOME_UNKNOWN,
         "The operation may or may not have been applied, or may still be. Read the key to find"
@@ -165,7 +172,7 @@ _RETRY_AFTER: Final = b"Retry-After: %d\r\n" % RETRY_AFTER_S
 def of_result(result: Result) -> Reply:
     """The reply for an operation that ended otherwise than well."""
     kind, detail = _FAILURES[result.status]
-    headers = _RETRY_AFTER if kind is Kind.UNAVAILABLE else b""
+    headers = _RETRY_AFTER if kind in (Kind.UNAVAILABLE, Kind.STORAGE_FULL) else b""
     version = result.version if kind is Kind.PRECONDITION_FAILED else 0
     return problem_reply(kind, detail, headers=headers, version=version)
 

@@ -145,6 +145,7 @@ def _cluster() -> Json:
             "replicas": {"type": "array", "items": _STRING},
             "leader": {"type": ["string", "null"]},
             "role": _STRING,
+            "has_room": _BOOLEAN,
             "policy": _STRING,
             **dict.fromkeys(counts.split(), _COUNT),
         }

@@ -1,15 +1,19 @@
-"""The log on disk: a write-ahead log in blocks, fdatasync off the loop, snapshots, recovery.
+"""The log on disk: a write-ahead log, fdatasync off the loop, snapshots.
 
-A group's directory holds ``journal-N`` segments and ``snapshot-INDEX`` files. A segment is a series
-of blocks ``magic number:u32 length:u32 crc32:u32 payload``, the CRC over the block's number in its
-segment, its length and its payload, a MessagePack list of records. Blocks are written one at a
-time: the next one only after the one before is durable, so that everything that waits shares one
-fdatasync (group commit), and a torn write can only be the last block. A bad block with a good one
-anywhere after it, or in an earlier segment, is corruption of what was acknowledged, and the node
-refuses to start.
+A group's directory holds the segments of its log (``journal-N``, see ``segments``) and
+``snapshot-INDEX`` files. Blocks of records (see ``blocks``) are written one at a time: the next one
+only after the one before is durable, so that everything that waits shares one fdatasync (group
+commit), and a torn write can only be the last block.
 
-Term and vote are records of the same log. A snapshot counts once the log says that it is complete;
-the segment that says so begins with everything the snapshot does not cover, so older ones can go.
+Term and vote are records of the same log, and so is a snapshot once its file is durable: the log is
+never rewritten for it. Segments whose every entry it covers are deleted, since every segment begins
+with what else the earlier ones say. A snapshot of the leader's is the same, with the log before it
+void.
+
+A write that failed is never repeated where it was: after a failed fdatasync the page cache calls
+clean what the disk does not have. The same records go to the next segment, which says where the log
+before it ends. ``has_room`` is false while that goes on, and while no segment can be allocated
+ahead.
 """
 
 from __future__ import annotations
@@ -17,108 +21,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
-import functools
-import struct
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
-import msgspec
 import structlog
 
-from raftcache.raft.journal import Journal, SnapshotHeader, StoredSnapshot
-from raftcache.runtime import AppendFile, Runtime
+from raftcache.raft.blocks import (
+    HEADER_BYTES,
+    CorruptJournalError,
+    EntryRecord,
+    Installed,
+    Meta,
+    Record,
+    SegmentStart,
+    SnapshotComplete,
+    Tail,
+    Truncate,
+    encode_block,
+    encode_records,
+    record_bytes,
+)
+from raftcache.raft.journal import Journal, SnapshotHeader
+from raftcache.raft.replay import Doubt, Recovered, recover
+from raftcache.raft.segments import Segment, Segments, segment_path
+from raftcache.raft.snapshot_files import SnapshotFiles
+from raftcache.runtime import Runtime
+
+__all__ = ["CorruptJournalError", "DurableJournal"]
 
 _RECOVERING: Final = b"recovering\n"
 _WHOLE: Final = b"whole\n"
-RETRY_S: Final = 0.5
-"""After a failed write (disk full, say) it is tried again this much later."""
+RETRY_S: Final = 0.25
+"""After a second failed write in a row the next one is tried this much later."""
 STORE_RETRY_S: Final = 5.0
 """After a snapshot that could not be stored the next one is tried so much later."""
 SNAPSHOT_AFTER_BYTES: Final = 64 * 1024 * 1024
-"""A segment longer than this, and than the snapshot before, makes the next snapshot due."""
+"""A log longer than this since the last snapshot, and than twice that, makes the next one due."""
+BLOCK_SHARE: Final = 4
+"""A block takes at most this part of a segment, unless one record takes more."""
+_LIST_BYTES: Final = 5
+_BLANK: Final = Tail()
 
-_MAGIC: Final = b"\xc5RCB"
-"""Where a block may begin, when the length of the one before it cannot be trusted."""
-_HEADER: Final = struct.Struct("<4sIII")
 _log = structlog.get_logger()
-
-
-class CorruptJournalError(Exception):
-    """What is on disk cannot be what was written; the message names the file and what to do."""
-
-
-class EntryRecord(msgspec.Struct, array_like=True, gc=False, tag=0):
-    """An appended entry."""
-
-    index: int
-    term: int
-    command: bytes
-
-
-class Truncate(msgspec.Struct, array_like=True, gc=False, tag=1):
-    """Entries from ``index`` on are gone."""
-
-    index: int
-
-
-class Meta(msgspec.Struct, array_like=True, gc=False, tag=2):
-    """Current term and vote."""
-
-    term: int
-    vote: str | None
-
-
-class SnapshotComplete(msgspec.Struct, array_like=True, gc=False, tag=3):
-    """``snapshot-INDEX`` is durable and the log begins anew after it, with the entries that
-    follow."""
-
-    index: int
-
-
-_Record = EntryRecord | Truncate | Meta | SnapshotComplete
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(list[_Record])
-_header_decoder = msgspec.msgpack.Decoder(SnapshotHeader)
-
-
-def _crc(number: int, payload: bytes) -> int:
-    return zlib.crc32(payload, zlib.crc32(struct.pack("<II", number, len(payload))))
-
-
-def _block(number: int, payload: bytes) -> bytes:
-    return _HEADER.pack(_MAGIC, number, len(payload), _crc(number, payload)) + payload
-
-
-def _read_block(data: bytes, at: int) -> tuple[int, bytes] | None:
-    """(number, payload) of the block that starts there, ``None`` when it is none or damaged."""
-    if at + _HEADER.size > len(data):
-        return None
-    magic, number, length, crc = _HEADER.unpack_from(data, at)
-    payload = data[at + _HEADER.size : at + _HEADER.size + length]
-    good = magic == _MAGIC and len(payload) == length > 0 and _crc(number, payload) == crc
-    return (number, payload) if good else None
-
-
-def _blocks(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """(payload, end offset) of every good block from the start; ends at the first bad one."""
-    at = expected = 0
-    while (block := _read_block(data, at)) is not None and block[0] == expected:
-        at += _HEADER.size + len(block[1])
-        expected += 1
-        yield block[1], at
-
-
-def _good_block_after(data: bytes, start: int, number: int) -> bool:
-    """Whether a later good block follows the bad one at ``start``, whose length, too, may be
-    wrong."""
-    at = data.find(_MAGIC, start + 1)
-    while at >= 0:
-        block = _read_block(data, at)
-        if block is not None and block[0] > number:
-            return True
-        at = data.find(_MAGIC, at + 1)
-    return False
 
 
 class _Install(enum.Enum):
@@ -137,22 +81,27 @@ class DurableJournal(Journal):
         self._runtime = runtime
         self._disk = runtime.disk
         self._directory = directory
-        self._segment = 0
-        self._blocks_written = 0
-        self._good_size = 0
-        self._file: AppendFile | None = None
-        self._pending: list[_Record] = []
+        self._snapshots = SnapshotFiles(runtime, directory)
+        self._segments = Segments(runtime, directory, self._schedule)
+        self._tail = _BLANK
+        """What the durable log says at its end."""
+        self._doubt: Doubt | None = None
+        self._pending: list[Record] = []
         self._writing = False
         self._scheduled = False
+        self._waiting = False
+        self._failures = 0
         self._closed = False
         self._install = _Install.NONE
         self._in_flight_limit = 0
-        self._stores: set[int] = set()
-        self._rotation: int | None = None
-        self._rotating: int | None = None
         self._store_again_at = 0.0
         self._snapshot_index = 0
+        """The newest snapshot recorded, durably or not yet."""
         self._snapshot_bytes = 0
+        self._log_bytes = 0
+        """Written since the last snapshot."""
+        self._litter = True
+        """Whether there may be files that are not needed any more."""
 
     # -- recovery
 
@@ -161,27 +110,25 @@ class DurableJournal(Journal):
         """Read what is there. ``CorruptJournalError`` when it cannot be trusted, ``OSError`` when
         it cannot be read."""
         journal = cls(runtime, directory)
-        runtime.disk.make_directory(directory)
+        disk = runtime.disk
+        disk.make_directory(directory)
         names = journal._names()
         if journal._incomplete(names):
             # All but the file that says so: it must outlive what it speaks of.
             for name in names:
                 if name != "state":
-                    runtime.disk.delete(f"{directory}/{name}")
+                    disk.delete(f"{directory}/{name}")
             names = []
-        segments = sorted(name for name in names if name.startswith("journal-"))
-        journal.blank = not segments
+        found = recover(disk, directory, _segment_numbers(names))
+        journal.blank = not found.segments
         if journal.blank:
-            runtime.disk.replace(f"{directory}/state", _RECOVERING)
-        for name in segments:
-            journal._replay(name, last=name == segments[-1])
-        journal._drop_strangers(names)
-        journal._load_snapshot()
-        journal.durable_index = journal.last_index
-        if not segments:
-            journal._segment = 1
-        journal._file = journal._disk.append(journal._path(journal._segment))
-        journal._file.sync()
+            disk.replace(f"{directory}/state", _RECOVERING)
+            # So that there is something on disk when the recovery ends.
+            journal._pending.append(Meta(0, None))
+        journal._adopt(found)
+        journal._load_snapshot(names)
+        journal.durable_index = found.durable_index
+        journal._schedule()
         return journal
 
     def _names(self) -> list[str]:
@@ -202,98 +149,49 @@ class DurableJournal(Journal):
             raise CorruptJournalError(f"{path}: neither {_WHOLE!r} nor {_RECOVERING!r}")
         return found == _RECOVERING
 
-    def end_recovery(self) -> None:
-        """Remember that this directory holds all that the group relies on."""
-        self._disk.replace(f"{self._directory}/state", _WHOLE)
-
-    def _path(self, segment: int) -> str:
-        return f"{self._directory}/journal-{segment:010d}"
-
-    def _snapshot_path(self, index: int) -> str:
-        return f"{self._directory}/snapshot-{index:020d}"
-
-    def _replay(self, name: str, *, last: bool) -> None:
-        path = f"{self._directory}/{name}"
-        data = self._disk.read(path)
-        self._segment = int(name.removeprefix("journal-"))
-        self._blocks_written = self._good_size = 0
-        for payload, end in _blocks(data):
-            try:
-                records = _decoder.decode(payload)
-            except msgspec.MsgspecError as error:
-                raise CorruptJournalError(f"{path}: unreadable record: {error}") from None
-            for record in records:
-                self._redo(path, record)
-            self._blocks_written += 1
-            self._good_size = end
-        if self._good_size < len(data):
-            if not last or _good_block_after(data, self._good_size, self._blocks_written):
-                raise CorruptJournalError(
-                    f"{path}: corrupt at byte {self._good_size}, before its end; restore the data "
-                    "directory from a copy, or empty it to let this node start anew from the others"
-                )
-            _log.warning("torn write at the end of the journal cut off", file=path)
-        if last:
-            self._make_durable(path, data)
-
-    def _make_durable(self, path: str, data: bytes) -> None:
-        """What was read may be in the page cache only: a process killed before its sync leaves it
-        there, and after a failed sync the cache even calls it clean, so that another sync would do
-        nothing. A new copy is surely on the disk; on a full disk a sync is the best there is."""
+    def end_recovery(self) -> bool:
+        """Remember that this directory holds all that the group relies on. False when that cannot
+        be written yet."""
+        if not self._segments.kept:
+            return False  # an empty log would be taken for a lost one
         try:
-            self._disk.replace(path, data[: self._good_size])
+            self._disk.replace(f"{self._directory}/state", _WHOLE)
         except OSError as error:
-            _log.warning("journal not copied at start", file=path, error=str(error))
-            if self._good_size < len(data):
-                self._disk.truncate(path, self._good_size)
+            _log.error("end of recovery not noted", error=str(error), file=self._directory)
+            return False
+        return True
 
-    def _redo(self, path: str, record: _Record) -> None:
-        entries = self._entries
-        if isinstance(record, EntryRecord):
-            if entries and record.index != entries[-1][1] + 1:
-                raise CorruptJournalError(f"{path}: entry {record.index} follows {entries[-1][1]}")
-            Journal.add(self, record.command, record.index, record.term)
-        elif isinstance(record, Truncate):
-            if entries:
-                Journal.deleteEntriesFrom(self, max(0, record.index - entries[0][1]))
-        elif isinstance(record, Meta):
-            self._term, self._vote = record.term, record.vote
+    def _adopt(self, found: Recovered) -> None:
+        segments, doubt = self._segments, found.doubt
+        self._entries = found.entries
+        self.bytes = sum(len(entry[0]) for entry in found.entries)
+        self.last_index = found.tail.last_index
+        self._term, self._vote = found.tail.term, found.tail.vote
+        self._snapshot_index = found.tail.snapshot
+        self._tail, self._log_bytes = found.tail_before, found.bytes
+        if doubt is None:
+            return
+        segments.kept, last = found.segments, doubt.segment
+        last.file = self._disk.open(segment_path(self._directory, last.number))
+        segments.next_number = last.number + 1
+        last.blocks, last.end = last.blocks - 1, doubt.at
+        if last.blocks:
+            segments.current = last
         else:
-            self._snapshot_index = record.index
-            Journal.clear(self)
+            segments.spare = segments.kept.pop()
+        self._doubt = doubt
+        self.backlog = _command_bytes(doubt.records)
+        self.meta_durable = not any(isinstance(record, Meta) for record in doubt.records)
 
-    def _drop_strangers(self, names: list[str]) -> None:
-        """Snapshots that were not finished, or are superseded."""
-        current = f"snapshot-{self._snapshot_index:020d}"
-        for name in names:
-            if name.startswith("snapshot-") and name != current:
-                self._disk.delete(f"{self._directory}/{name}")
-
-    def _load_snapshot(self) -> None:
+    def _load_snapshot(self, names: list[str]) -> None:
+        self._snapshots.drop_unrecorded(names, self._snapshot_index)
         if not self._snapshot_index:
             return
-        path = self._snapshot_path(self._snapshot_index)
-        try:
-            data = self._disk.read(path)
-        except FileNotFoundError:
-            raise CorruptJournalError(f"{path}: missing, though the journal needs it") from None
-        first = next(_blocks(data), None)
-        if first is None:
-            raise CorruptJournalError(f"{path}: corrupt header")
-        header = _header_decoder.decode(first[0])
-        self._snapshot_bytes = len(data)
-        self.stored = StoredSnapshot(header, data[first[1] :])
-        start = header.index - 1
-        kept = self._entries
-        if kept and kept[0][1] != header.index + 1:
-            raise CorruptJournalError(
-                f"{path}: the journal continues at {kept[0][1]}, not at {header.index + 1}"
-            )
-        Journal.clear(self)
-        Journal.add(self, b"\x01", start, header.previous_term)
-        Journal.add(self, header.command, header.index, header.term)
-        for entry in kept:
-            Journal.add(self, *entry)
+        self.stored, self._snapshot_bytes = self._snapshots.load(self._snapshot_index)
+        header = self.stored.header
+        self._entries[:0] = [header.previous, header.last]
+        self.bytes += len(header.command) + 1
+        self.last_index = self._entries[-1][1]
         self._commit = header.index
 
     def restoring(self, active: bool) -> None:
@@ -311,12 +209,14 @@ class DurableJournal(Journal):
         super().add(command, idx, term)
         self.durable_index = durable
         if self._install is _Install.NONE:
+            self.backlog += len(command)
             self._record(EntryRecord(idx, term, command))
 
     def clear(self) -> None:
-        if self._install is not _Install.STORED:
-            super().clear()
-            self._in_flight_limit = 0
+        if self._install is _Install.STORED:
+            return
+        super().clear()
+        self._in_flight_limit = 0
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
         if entryFrom < len(self._entries):
@@ -331,7 +231,12 @@ class DurableJournal(Journal):
 
     # -- writing
 
-    def _record(self, record: _Record) -> None:
+    @property
+    def has_room(self) -> bool:
+        """Whether the disk takes what is added."""
+        return not self._segments.full and self._failures == 0
+
+    def _record(self, record: Record) -> None:
         self._pending.append(record)
         self._schedule()
 
@@ -342,70 +247,158 @@ class DurableJournal(Journal):
 
     def _write(self) -> None:
         self._scheduled = False
-        if self._closed or self._writing:
+        if self._closed or self._writing or self._waiting:
             return
-        if self._rotation is not None:
-            self._rotate()
+        self._segments.prepare()
+        if self._doubt is not None:
+            self._write_again(self._doubt)
         elif self._pending:
-            records, self._pending = self._pending, []
-            self._attempt(_block(self._blocks_written, _encoder.encode(records)))
+            self._write_next()
 
-    def _attempt(self, block: bytes) -> None:
-        file = self._file
+    def _write_again(self, doubt: Doubt) -> None:
+        """What recovery found last may be in the page cache only. The same bytes at the same place
+        are surely on the disk after this, and nothing else can become of them."""
+        self._doubt = None
+        segment, rest = doubt.segment, doubt.rest
+        file, at, block = segment.file, doubt.at, doubt.block
         assert file is not None
-        self._writing = True
-        self._in_flight_limit = self.last_index
 
         def write() -> None:
-            file.write(block)
+            file.write(block, at)
+            if rest:
+                file.write(bytes(rest), at + len(block))
             file.sync()
 
-        def written(future: asyncio.Future[None]) -> None:
-            error = future.exception()
-            if error is not None:
-                self._failed(error, lambda: self._again(block))
-                return
-            self._blocks_written += 1
-            self._good_size += len(block)
-            self._advance()
+        self._in_flight(segment, doubt.records, len(block), self._runtime.in_thread(write))
 
-        self._runtime.in_thread(write).add_done_callback(written)
-
-    def _advance(self) -> None:
-        """What was written is durable, as far as it has not been truncated since."""
-        self._writing = False
-        if self._closed:
-            self._close_file()
+    def _write_next(self) -> None:
+        found = self._next_block()
+        if found is None:
             return
+        segment, records = found
+        if segment.blocks == 0:
+            records = [self._start(), *records]
+        at = segment.end
+        block = encode_block(segment.number, at, segment.blocks, encode_records(records))
+        file = segment.file
+        assert file is not None
+
+        def write() -> None:
+            file.write(block, at)
+            file.sync()
+
+        self._in_flight(segment, records, len(block), self._runtime.in_thread(write))
+
+    def _next_block(self) -> tuple[Segment, list[Record]] | None:
+        """What is written next, and where: taken from what waits, as much as one block holds. When
+        there is no room for that, what a leader can be elected with."""
+        pending, place = self._pending, self._segments.place
+        count, size = self._prefix(pending)
+        segment = place(size, urgent=all(map(_urgent, pending[:count])))
+        if segment is not None:
+            records, self._pending = pending[:count], pending[count:]
+            return segment, records
+        self._segments.prepare(size)
+        urgent = 0
+        while urgent < count and _urgent(pending[urgent]):
+            urgent += 1
+        records = pending[:urgent]
+        rest = pending[urgent:]
+        if not records:
+            # A term and a vote need no entry before them.
+            records.extend([record for record in pending if type(record) is Meta][-1:])
+            rest = [record for record in pending if type(record) is not Meta]
+        if not records or (segment := place(self._prefix(records)[1], urgent=True)) is None:
+            return None
+        self._pending = rest
+        return segment, records
+
+    def _prefix(self, records: list[Record]) -> tuple[int, int]:
+        """How many of ``records`` make a block, and at most how many bytes."""
+        limit = self._segments.segment_bytes // BLOCK_SHARE
+        size = HEADER_BYTES + _LIST_BYTES
+        for count, record in enumerate(records):
+            more = record_bytes(record)
+            if count and size + more > limit:
+                return count, size
+            size += more
+        return len(records), size
+
+    def _start(self) -> SegmentStart:
+        """The first record of the next segment."""
+        kept, tail = self._segments.kept, self._tail
+        number, count, end = (kept[-1].number, kept[-1].blocks, kept[-1].end) if kept else (0, 0, 0)
+        return SegmentStart(
+            number, count, end, tail.last_index, tail.term, tail.vote, tail.snapshot
+        )
+
+    def _in_flight(
+        self, segment: Segment, records: list[Record], size: int, write: asyncio.Future[None]
+    ) -> None:
+        tail = self._tail.after(records)
+        limit = tail.last_index
+        for record in self._pending:
+            if type(record) is Truncate:
+                limit = min(limit, record.index - 1)
+            elif type(record) is Installed:
+                limit = 0
+        self._writing = True
+        self._in_flight_limit = limit
+
+        def written(future: asyncio.Future[None]) -> None:
+            self._writing = False
+            error = future.exception()
+            if self._closed:
+                self._segments.close()
+            elif error is not None:
+                self._failed(segment, records, error)
+            else:
+                self._written(segment, records, size, tail)
+
+        write.add_done_callback(written)
+
+    def _written(self, segment: Segment, records: list[Record], size: int, tail: Tail) -> None:
+        """What was written is durable, as far as it has not been truncated since."""
+        self._failures = 0
+        self.backlog -= _command_bytes(records)
+        top = 0
+        for record in records:
+            if type(record) is EntryRecord:
+                top = max(top, record.index)
+        segments = self._segments
+        segments.written(segment, size, top)
+        if any(type(record) is Installed for record in records):
+            segments.void_earlier()
+        self._log_bytes += size
+        if tail.snapshot != self._tail.snapshot:
+            self._log_bytes, self._litter = 0, True
+        self._tail = tail
+        before = len(segments.kept)
+        segments.drop(tail.snapshot)
+        if self._litter or len(segments.kept) < before:
+            self._clean_up()
         self.durable_index = max(self.durable_index, self._in_flight_limit)
-        self.meta_durable = not any(isinstance(each, Meta) for each in self._pending)
+        self.meta_durable = not any(type(record) is Meta for record in self._pending)
         self.on_durable()
-        if self._pending or self._rotation is not None:
+        if self._pending:
             self._schedule()
 
-    def _failed(self, error: BaseException, again: Callable[[], None]) -> None:
-        """Nothing is durable until a later attempt succeeds; acknowledgements wait for that."""
+    def _failed(self, segment: Segment, records: list[Record], error: BaseException) -> None:
+        """Nothing of it is durable until a later attempt, elsewhere, succeeds; acknowledgements
+        wait for that."""
         _log.error("journal write failed, will be repeated", error=str(error))
-        if self._closed:
-            self._close_file()
+        self._segments.condemn(segment)
+        self._pending[:0] = [each for each in records if type(each) is not SegmentStart]
+        self._failures += 1
+        if self._failures > 1:
+            self._waiting = True
+            self._runtime.call_later(RETRY_S, self._try_again)
         else:
-            self._runtime.call_later(RETRY_S, again)
+            self._schedule()
 
-    def _again(self, block: bytes) -> None:
-        """Cut off what the failed attempt may have written, and repeat it."""
-        self._close_file()
-        if self._closed:
-            return
-        try:
-            path = self._path(self._segment)
-            self._disk.truncate(path, self._good_size)
-            self._file = self._disk.append(path)
-        except OSError as error:
-            self._failed(error, lambda: self._again(block))
-            return
-        limit = self._in_flight_limit
-        self._attempt(block)
-        self._in_flight_limit = min(limit, self.last_index)
+    def _try_again(self) -> None:
+        self._waiting = False
+        self._schedule()
 
     # -- snapshots
 
@@ -413,125 +406,81 @@ class DurableJournal(Journal):
     def snapshot_due(self) -> bool:
         """Whether the log has grown enough to be replaced by a snapshot."""
         limit = max(SNAPSHOT_AFTER_BYTES, 2 * self._snapshot_bytes)
-        if self._good_size <= limit or self._stores or self._rotation is not None:
+        busy = self._snapshots.storing or self._snapshot_index > self._tail.snapshot
+        if self._log_bytes <= limit or busy:
             return False
         return self._runtime.now() >= self._store_again_at
 
     async def store(self, header: SnapshotHeader, chunks: Iterable[bytes]) -> bool:
         """Write a snapshot, durably; False when that failed or the journal was closed meanwhile."""
-        path = self._snapshot_path(header.index)
-        if header.index in self._stores:
+        if header.index in self._snapshots.storing:
             return False
-        if header.index in (self._snapshot_index, self._rotation, self._rotating):
+        if header.index in (self._snapshot_index, self._tail.snapshot):
             # Equal indexes, equal states: never touch the file that recovery needs.
             return not self._closed
-        self._stores.add(header.index)
-        self._keep()
         try:
-            self._disk.delete(path)
-            file = self._disk.append(path)
-            try:
-                head = _block(0, _encoder.encode(header))
-                await self._runtime.in_thread(lambda: file.write(head))
-                size = len(head)
-                for chunk in chunks:
-                    size += len(chunk)
-                    await self._runtime.in_thread(functools.partial(file.write, chunk))
-                await self._runtime.in_thread(file.sync)
-            finally:
-                file.close()
+            self._snapshot_bytes = await self._snapshots.store(header, chunks)
         except OSError as error:
-            _log.error("snapshot not stored", error=str(error), file=path)
+            _log.error("snapshot not stored", error=str(error), index=header.index)
             self._store_again_at = self._runtime.now() + STORE_RETRY_S
-            with contextlib.suppress(OSError):
-                self._disk.delete(path)
             return False
-        finally:
-            self._stores.discard(header.index)
-            self._keep()
-        self._snapshot_bytes = size
         return not self._closed
 
-    def installing(self, active: bool) -> None:
-        """While the engine replaces the log by a snapshot of the leader's, nothing is recorded: the
-        next segment begins with that snapshot."""
-        self._install = _Install.RECEIVED if active else _Install.NONE
-
-    def begin_segment(self, snapshot_index: int) -> None:
+    def compact(self, snapshot_index: int) -> None:
         """The stored snapshot replaces the log up to its index."""
-        if self.first_index > snapshot_index + 1:
-            # Overtaken by a snapshot of the leader's: what follows ours is not here any more.
+        if snapshot_index > self._snapshot_index:
+            self._snapshot_index = snapshot_index
+            self._record(SnapshotComplete(snapshot_index))
+        else:
+            # Overtaken by one of the leader's; its file goes with the next write.
+            self._litter = True
+
+    def installing(self, active: bool) -> None:
+        """While the engine replaces the log by a stored snapshot of the leader's."""
+        if active:
+            self._install = _Install.RECEIVED
             return
-        self._rotation = snapshot_index
-        self._keep()
-        self._schedule()
+        self._install = _Install.NONE
+        self._snapshot_index = self.last_index
+        self.backlog -= _command_bytes(self._pending)
+        self._pending = [each for each in self._pending if type(each) is Meta]
+        self._record(Installed(self.last_index))
 
-    def _keep(self) -> None:
-        """What follows a snapshot stays in memory until the segment that begins with it is
-        durable."""
-        needed = [*self._stores, self._rotation, self._rotating]
-        self.keep_from = min((index for index in needed if index is not None), default=None)
-
-    def _rotate(self) -> None:
-        if self._closed:
-            self._close_file()
-            return
-        if self._rotation is not None:
-            # The newest: the log that an earlier one goes with may be gone since it failed.
-            self._rotating, self._rotation = self._rotation, None
-        index = self._rotating
-        assert index is not None
-        records: list[_Record] = [Meta(self._term, self._vote), SnapshotComplete(index)]
-        records += [EntryRecord(i, t, command) for command, i, t in self._entries if i > index]
-        # All that is pending is part of what the new segment begins with.
-        self._pending = []
-        self._writing = True
-        self._in_flight_limit = self.last_index
-        block, path = _block(0, _encoder.encode(records)), self._path(self._segment + 1)
-
-        def write() -> AppendFile:
-            self._disk.delete(path)
-            file = self._disk.append(path)
-            file.write(block)
-            file.sync()
-            return file
-
-        def written(future: asyncio.Future[AppendFile]) -> None:
-            error = future.exception()
-            if error is not None:
-                self._failed(error, self._rotate)
-                return
-            self._rotating = None
-            self._keep()
-            self._close_file()
-            self._file = future.result()
-            self._snapshot_index = index
-            self._segment += 1
-            self._blocks_written, self._good_size = 1, len(block)
-            self._forget()
-            self._advance()
-
-        self._runtime.in_thread(write).add_done_callback(written)
-
-    def _forget(self) -> None:
-        """Delete what the new segment makes superfluous. Failing to is harmless."""
-        needed = {self._snapshot_index, self._rotation, *self._stores}
+    def _clean_up(self) -> None:
+        """Delete what is not needed any more, off the loop. Failing to is harmless."""
+        self._litter = False
+        kept = {segment.number for segment in self._segments.kept}
+        newest = self._segments.kept[-1].number
+        superfluous: list[str] = []
         with contextlib.suppress(OSError):
-            for name in self._names():
-                kind, _, number = name.partition("-")
-                if not number.isdigit():
-                    continue  # ours, or what a failed replacement left: gone at the next start
-                old = kind == "journal" and int(number) < self._segment
-                if old or (kind == "snapshot" and int(number) not in needed):
-                    self._disk.delete(f"{self._directory}/{name}")
+            names = self._disk.list(self._directory)
+            superfluous = self._snapshots.covered(names, self._tail.snapshot)
+            for number in _segment_numbers(names):
+                if number < newest and number not in kept:
+                    superfluous.append(segment_path(self._directory, number))
 
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        def delete() -> None:
+            for path in superfluous:
+                self._disk.delete(path)
+
+        if superfluous:
+            self._runtime.in_thread(delete).add_done_callback(lambda done: done.exception())
 
     def close(self) -> None:
         """Nothing is written afterwards, but for what is being written now."""
         self._closed = True
         if not self._writing:
-            self._close_file()
+            self._segments.close()
+
+
+def _segment_numbers(names: Iterable[str]) -> list[int]:
+    return [int(name[8:]) for name in names if name.startswith("journal-")]
+
+
+def _command_bytes(records: Iterable[Record]) -> int:
+    return sum([len(record.command) for record in records if type(record) is EntryRecord])
+
+
+def _urgent(record: Record) -> bool:
+    """Whether a group needs this to have a leader: anything but an entry with a command in it."""
+    return type(record) is not EntryRecord or len(record.command) <= 1

@@ -3,6 +3,9 @@
 Every proposal ends: applied, with the state machine's result; surely not applied (it entered no
 log, or another entry was committed at its index); or unknown (a snapshot covered its index). One
 that stays undecided while this node is cut off is bounded by its proposer's own deadline.
+
+A leader whose disk takes no more hands over to a replica whose disk does; while there is no
+majority of such it refuses all proposals, and reads go on.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import Confirmed, Reads
 from raftcache.raft.recovery import Recovery
+from raftcache.raft.room import MAKE_WAY_INTERVAL, Room
 from raftcache.raft.snapshots import Snapshots, StateMachine
 from raftcache.raft.transport import GroupTransport, Network, TransportEvents
 from raftcache.runtime import Runtime
@@ -35,6 +39,8 @@ class Outcome(enum.Enum):
     APPLIED = 0
     NOT_APPLIED = 1
     UNKNOWN = 2
+    FULL = 3
+    """Not applied, because disks are full."""
 
 
 _RECOVERY: Final = (wire.RecoveryRequest, wire.RecoveryReply)
@@ -96,6 +102,14 @@ class RaftGroup:
             2 * options.election_timeout_s,
         )
         self._transport.engine = self.engine
+        self._room = Room(
+            self.engine,
+            journal,
+            self._transport,
+            network.connected,
+            runtime.now,
+            MAKE_WAY_INTERVAL * options.election_timeout_s,
+        )
         self._restore()
         self.applied_index = self.engine.last_applied
         self._election = Election(
@@ -220,7 +234,21 @@ class RaftGroup:
     @property
     def accepts(self) -> bool:
         """Whether a proposal would be taken now."""
-        return self.engine.is_leader and self._transfer is None
+        return self.engine.is_leader and self._transfer is None and not self.full
+
+    @property
+    def has_room(self) -> bool:
+        """Whether this node's disk takes more of the log."""
+        return self._journal.has_room
+
+    @property
+    def full(self) -> bool:
+        """Whether, as far as this leader knows, there is no room for proposals."""
+        return self._room.full
+
+    def lacks_room(self, node: str) -> bool:
+        """Whether ``node`` has said so."""
+        return node in self._transport.without_room
 
     @property
     def campaigns(self) -> int:
@@ -252,13 +280,25 @@ class RaftGroup:
         """Replicate ``payload``; ``done`` is called exactly once, unless this node stays cut
         off."""
         if not self.accepts:
-            done(Outcome.NOT_APPLIED, None)
+            done(self.refusal(), None)
             return
         command = COMMAND + payload
         proposal = _Proposal(command, hint, done)
         self._submitted[id(command)] = proposal
         self.engine.submit(command, lambda _result, _error: self._on_not_appended(command))
         self.schedule()
+
+    def refusal(self) -> Outcome:
+        """How a proposal ends that is not accepted now."""
+        if not self.engine.is_leader or not self.full:
+            return Outcome.NOT_APPLIED
+        self._make_way()
+        return Outcome.FULL if self._transfer is None else Outcome.NOT_APPLIED
+
+    def _make_way(self) -> None:
+        """Let a replica with room lead, when there are enough of them to go on."""
+        if self._transfer is None and (successor := self._room.successor()) is not None:
+            self.transfer(successor)
 
     def confirm_read(self, confirmed: Confirmed, *, lease: bool = False) -> None:
         """``confirmed(True)`` when the state machine may be read linearizably; False: not the
@@ -520,6 +560,7 @@ class RaftGroup:
         if self.engine.is_leader:
             self.snapshots.keep_alive()
             self._transport.announce_commit()
+            self._make_way()
             self.schedule()
         elif not self._idle() or self._log_too_long or self._journal.snapshot_due:
             self.schedule()
@@ -540,11 +581,15 @@ class RaftGroup:
             if not up:
                 return
             target = max(up, key=engine.match_index)
-        if engine.match_index(target) == self._journal.last_index:
+        if self._room.match(target) == self._journal.last_index:
             # No lease from here on: the next leader may be elected at any moment.
             self.reads.give_up_lease()
-            if engine.transfer(target):
-                self._transfer = (target, deadline, engine.term)
+            if engine.match_index(target) < self._journal.last_index:
+                # The engine knows only of what this node's own disk has, too.
+                self._network.send(target, wire.TimeoutNow(self.group, engine.term))
+            elif not engine.transfer(target):
+                return
+            self._transfer = (target, deadline, engine.term)
 
     def close(self) -> None:
         """Stop; undecided proposals end as unknown."""

@@ -64,8 +64,8 @@ class Journal(CoreJournal):  # type: ignore[misc]
         self.blank = True
         """Nothing was found to start from: this replica's earlier promises, if any, are
         forgotten."""
-        self.keep_from: int | None = None
-        """A snapshot up to here is being stored: what follows must stay in memory."""
+        self.backlog = 0
+        """Commands added and not yet on disk, in bytes."""
         self.stored: StoredSnapshot | None = None
         """The state to start from, until ``restoring`` is over."""
         self.on_durable: Callable[[], None] = lambda: None
@@ -153,8 +153,6 @@ class Journal(CoreJournal):  # type: ignore[misc]
         after ``pinned`` - 1 (a snapshot on its way ends there), nor the last two up to
         ``applied``."""
         limit = applied - 1 if pinned is None else min(applied, pinned) - 1
-        if self.keep_from is not None:
-            limit = min(limit, self.keep_from - 1)
         excess, count = self.bytes - keep_bytes, 0
         while excess > 0 and self._entries[count][1] < limit:
             excess -= len(self._entries[count][0])
@@ -162,7 +160,12 @@ class Journal(CoreJournal):  # type: ignore[misc]
         if count:
             self.deleteEntriesTo(count)
 
-    # -- snapshots; a log in memory has nowhere to store them
+    # -- the disk, which a log in memory has none of
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what is added will be durable soon: the disk is neither full nor failing."""
+        return True
 
     @property
     def snapshot_due(self) -> bool:
@@ -177,13 +180,15 @@ class Journal(CoreJournal):  # type: ignore[misc]
         """While the engine installs the stored snapshot."""
 
     def installing(self, active: bool) -> None:
-        """While the engine replaces the log by a snapshot of the leader's."""
+        """While the engine replaces the log by a stored snapshot of the leader's."""
 
-    def begin_segment(self, snapshot_index: int) -> None:
+    def compact(self, snapshot_index: int) -> None:
         """The snapshot stored last replaces the log up to its index."""
 
-    def end_recovery(self) -> None:
-        """What is here from now on is all that the group relies on."""
+    def end_recovery(self) -> bool:
+        """What is here from now on is all that the group relies on. False: it cannot be said
+        yet."""
+        return True
 
     def close(self) -> None:
         """Nothing is written afterwards."""

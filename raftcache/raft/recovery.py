@@ -65,6 +65,8 @@ class Recovery:
         self._done = done
         self._asking = False
         self._catching_up = False
+        self._anew = False
+        """There was a moment at which nobody had any state."""
         self._round = 0
         self._asked_at = -1e18
         self._replies: dict[str, wire.RecoveryReply] = {}
@@ -93,8 +95,8 @@ class Recovery:
 
     def begin(self) -> None:
         """This replica has no state: find out whether its group has any."""
+        self._asking = True
         if self._engine.others:
-            self._asking = True
             self._ask()
         else:
             self._finish(anew=True)
@@ -117,8 +119,7 @@ class Recovery:
         """To be called every half heartbeat."""
         if self._asking and self._runtime.now() - self._asked_at >= ASK_INTERVAL_S:
             self._ask()
-        elif self._catching_up:
-            self.advance()
+        self.advance()
 
     def on_request(self, node: str, message: wire.RecoveryRequest) -> None:
         """Say what is known here."""
@@ -166,6 +167,8 @@ class Recovery:
     def advance(self) -> None:
         """Whether the log reaches far enough now. A newer term means that others moved on: ask
         again."""
+        if self._anew:
+            self._finish(anew=True)
         if not self._catching_up:
             return
         if self._engine.term > self._followed_term:
@@ -175,8 +178,10 @@ class Recovery:
             self._finish(anew=False)
 
     def _finish(self, *, anew: bool) -> None:
-        self._asking = self._catching_up = False
-        self._journal.end_recovery()
+        self._anew = anew
+        if not self._journal.end_recovery():
+            return  # the disk cannot remember it yet
+        self._asking = self._catching_up = self._anew = False
         event = "no replica has state, starting anew" if anew else "recovered"
         _log.info(event, group=self._group, index=self._journal.last_index)
         self._done(anew)

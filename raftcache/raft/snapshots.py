@@ -193,7 +193,7 @@ class Snapshots:
             return
         header = SnapshotHeader(index, entry[2], previous_term, entry[0])
         if await self._journal.store(header, self._machine.snapshot()):
-            self._journal.begin_segment(index)
+            self._journal.compact(index)
 
     def stop_all(self) -> None:
         """This node leads no more."""
@@ -286,7 +286,6 @@ class Snapshots:
             self._journal.installing(True)
             self._engine.install(incoming.leader, first.term, header.previous, header.last)
             self._journal.installing(False)
-            self._journal.begin_segment(first.index)
             self.received += 1
             self._installed(first.index)
             _log.info("snapshot installed", group=self._group, index=first.index, bytes=len(data))

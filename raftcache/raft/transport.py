@@ -16,13 +16,16 @@ numbers are those of the design's guarantees):
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from raftcache.raft import wire
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
 from raftcache.raft.journal import Entry, Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.runtime import Runtime
+
+MAX_BACKLOG_BYTES: Final = 16 * 1024 * 1024
+"""A follower with more than this to write takes no further entries until it has written some."""
 
 
 class Network(Protocol):
@@ -83,6 +86,8 @@ class GroupTransport:
         self._held_out: list[tuple[str, wire.Message, int]] = []
         self._held_acks_out: dict[str, tuple[int, int]] = {}
         self._held_acks_in: dict[str, tuple[int, int]] = {}
+        self.without_room: set[str] = set()
+        """Followers that have said that their disks take no more."""
         self.heard_commit: int | None = None
         """The commit index of the leader heard last; ``None``: nothing heard yet."""
 
@@ -111,6 +116,7 @@ class GroupTransport:
         self._acked.pop(node, None)
         self._held_acks_in.pop(node, None)
         self._held_acks_out.pop(node, None)
+        self.without_room.discard(node)
         self._held_out = [held for held in self._held_out if held[0] != node]
 
     # -- out: PySyncObj's dictionaries become messages
@@ -216,8 +222,8 @@ class GroupTransport:
         if not success:
             term = self.engine.term
             self._acked.pop(node, None)
-            reply = wire.AppendReply(self._group, term, next_index, False, message["reset"])
-            self._send(node, reply)
+            reset, room = message["reset"], self._journal.has_room
+            self._send(node, wire.AppendReply(self._group, term, next_index, False, reset, room))
         else:
             self._acknowledge(node, self.engine.term, next_index)
 
@@ -232,7 +238,10 @@ class GroupTransport:
         if said and now - acked_time < 0.5 * self._options.heartbeat_s:
             return
         self._acked[node] = (term, next_index, now)
-        self._send(node, wire.AppendReply(self._group, term, next_index, True, False))
+        self._send(
+            node,
+            wire.AppendReply(self._group, term, next_index, True, False, self._journal.has_room),
+        )
 
     def _durable_part(self, node: str, term: int, next_index: int) -> int | None:
         """What of an acknowledgement may leave now; the rest waits for ``release``."""
@@ -289,6 +298,14 @@ class GroupTransport:
     def _match(self, node: str, message: wire.Append) -> None:
         """Hand up what is new of an append; nothing of it may remove what is here and matches."""
         journal, previous, pairs = self._journal, message.prev_index, message.entries
+        if journal.backlog > MAX_BACKLOG_BYTES:
+            # The next append after this will leave a gap, and hear where to go on.
+            self.contact(node, message.term, 0)
+            life = wire.AppendReply(
+                self._group, self.engine.term, 1, False, False, journal.has_room
+            )
+            self._send(node, life)
+            return
         first, last = journal.first_index, journal.last_index
         if previous > last:
             self._refuse(node, message.term, self._resume_index(message.term, last + 1))
@@ -383,6 +400,10 @@ class GroupTransport:
             return
         if message.term != self.engine.term or not self.engine.is_leader:
             return
+        if message.room:
+            self.without_room.discard(node)
+        else:
+            self.without_room.add(node)
         if not 1 <= message.next_index <= self._journal.last_index + 1:
             return
         if message.success:
@@ -405,6 +426,12 @@ class GroupTransport:
             self._held_acks_in[node] = (term, next_index)
             next_index = durable + 1
         return next_index
+
+    def held_match(self, node: str) -> int:
+        """How far ``node`` has acknowledged more than this leader has on its own disk; 0: no
+        more."""
+        term, next_index = self._held_acks_in.get(node, (0, 1))
+        return next_index - 1 if term == self.engine.term else 0
 
     def _up_reply(self, node: str, next_index: int, *, success: bool, reset: bool) -> None:
         up = {"type": "next_node_idx", "next_node_idx": next_index}

@@ -42,14 +42,15 @@ class Append(msgspec.Struct, array_like=True, gc=False, tag=1):
 
 
 class AppendReply(msgspec.Struct, array_like=True, gc=False, tag=2):
-    """``success``: the log matches the leader's below ``next_index``. ``reset``: send from
-    there."""
+    """``success``: the log matches the leader's below ``next_index``. ``reset``: send from there.
+    Neither: only a sign of life. ``room``: the sender's disk takes more."""
 
     group: int
     term: int
     next_index: int
     success: bool
     reset: bool
+    room: bool = True
 
 
 class RequestVote(msgspec.Struct, array_like=True, gc=False, tag=3):

@@ -119,6 +119,7 @@ class FakeService:
                 last_index=1000 + i,
                 commit_index=1000,
                 applied_index=1000 - 7 * i,
+                has_room=True,
                 lag=7 * i,
                 slots=4096,
                 policy="lru",

@@ -250,6 +250,7 @@ async def test_an_atomic_batch_with_an_idempotency_key_is_done_once(http: Runnin
     ("status", "shown"),
     [
         (Status.UNAVAILABLE, {"status": "unavailable", "code": 503}),
+        (Status.STORAGE_FULL, {"status": "storage_full", "code": 503}),
         (Status.UNKNOWN, {"status": "unknown", "code": 504}),
         (Status.ABORTED, {"status": "aborted", "code": 424}),
         (Status.TOO_LARGE, {"status": "too_large", "code": 413}),

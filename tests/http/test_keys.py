@@ -231,6 +231,15 @@ async def test_unavailable_is_503_with_retry_after(http: Running, method: str) -
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_full_disk_is_503_with_a_type_of_its_own(http: Running, method: str) -> None:
+    http.service.fail_with = Status.STORAGE_FULL
+    answer = await http.send(method, "/v1/keys/k", b"1" if method == "PUT" else None)
+    assert (answer.code, answer.problem) == (503, "storage-full")
+    assert answer.headers["retry-after"] == "1"
+    assert "nothing was done" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_unknown_is_504_and_says_so(http: Running, method: str) -> None:
     http.service.fail_with = Status.UNKNOWN
     answer = await http.send(method, "/v1/keys/k", b"1" if method == "PUT" else None)

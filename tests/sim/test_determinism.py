@@ -31,14 +31,19 @@ async def gossip(world: World, name: str) -> None:
     """Tell a random neighbour all that is known, reconnecting as needed; log it to disk."""
     node = world.nodes[name]
     node.disk.make_directory("/data")
-    log = node.disk.append("/data/log")
-    heard: dict[str, int] = {name: node.disk.read("/data/log").count(b"\n")}
+    names = node.disk.list("/data")
+    log = node.disk.open("/data/log") if "log" in names else node.disk.create("/data/log")
+    before = node.disk.read("/data/log")
+    heard: dict[str, int] = {name: before.count(b"\n")}
+    end = len(before)
     await node.listen("0.0.0.0", 7000, lambda: Gossip(heard))
     links: dict[str, asyncio.Transport] = {}
     while True:
         await asyncio.sleep(node.random.uniform(0.01, 0.1))
         heard[name] += 1
-        log.write(f"{heard}\n".encode())
+        line = f"{heard}\n".encode()
+        log.write(line, end)
+        end += len(line)
         try:
             await node.in_thread(log.sync)
             other = node.random.choice([n for n in NAMES if n != name])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jepsen_like.sim.guards.catalogue import Guard
-from raftcache.raft import durable
+from raftcache.raft import blocks, replay
 from raftcache.raft.durable import DurableJournal
 from raftcache.raft.journal import Journal
 from raftcache.raft.storage import DataDirectory
 
-_begin_segment = DurableJournal.begin_segment
+_compact = DurableJournal.compact
 
 
 def _discard_the_log(self: DurableJournal, active: bool) -> None:
@@ -19,11 +19,11 @@ def _discard_the_log(self: DurableJournal, active: bool) -> None:
 
 
 def _old_first(self: DurableJournal, snapshot_index: int) -> None:
-    """Delete what the snapshot replaces, and then write what follows it."""
+    """Delete what the snapshot replaces before the log says that it does."""
     for name in self._disk.list(self._directory):
         if name.startswith("journal-"):
             self._disk.delete(f"{self._directory}/{name}")
-    _begin_segment(self, snapshot_index)
+    _compact(self, snapshot_index)
 
 
 def _nothing(*_arguments: Any) -> None:
@@ -36,14 +36,14 @@ GUARDS: Final = (
         ("S4h",),
         (5,),
         "a flipped bit or a torn write in the journal becomes a write that nobody made",
-        ((durable, "_crc", lambda number, payload: 0),),
+        ((blocks, "_crc", lambda segment, at, number, payload: 0),),
     ),
     Guard(
         "corruption-refusal",
         ("S4h",),
         (5,),
         "a node whose journal is damaged in the middle starts without what it had acknowledged",
-        ((durable, "_good_block_after", lambda data, start, number: False),),
+        ((replay, "good_block_after", lambda data, start, segment, number: False),),
     ),
     Guard(
         "meta-durability",
@@ -71,7 +71,7 @@ GUARDS: Final = (
         ("S4d",),
         (4, 5),
         "a process that dies while its log is compacted has lost the log",
-        ((DurableJournal, "begin_segment", _old_first),),
+        ((DurableJournal, "compact", _old_first),),
     ),
     Guard(
         "recovery-mark",
