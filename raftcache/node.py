@@ -13,7 +13,7 @@ import contextlib
 import gc
 import hashlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +22,7 @@ import structlog
 from raftcache import __version__
 from raftcache.config import Settings, split_address
 from raftcache.metrics import GroupMetrics, Metrics
-from raftcache.ops import Configure, Get, Result, Status, Write
+from raftcache.ops import Configure, Get, Read, Result, Status, Write
 from raftcache.partition import SlotMap, place_groups
 from raftcache.raft import wire
 from raftcache.raft.journal import Journal
@@ -254,6 +254,17 @@ class Node:
     ) -> asyncio.Future[list[Result]]:
         """See ``Service.batch``."""
         return self.router.batch(ops, deadline, atomic)
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        group: int | None = None,
+    ) -> None:
+        """See ``Service.submit``."""
+        self.router.submit(ops, deadline, finish, group=group)
 
     def transfer(self, group: int, target: str | None, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.transfer``."""

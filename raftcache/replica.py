@@ -15,7 +15,7 @@ from cachetools import FIFOCache
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Batch, Configure, Get, Op, Result, encode_batch
+from raftcache.ops import Batch, Configure, Op, Result, encode_batch
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
@@ -244,7 +244,7 @@ class Replica:
     # -- reads
 
     def read(self, request: Request, *, lease: bool = False) -> None:
-        """Linearizable reads (operations are all ``Get``); ``NOT_APPLIED`` when not the leader."""
+        """Linearizable reads (operations are all ``Read``); ``NOT_APPLIED`` when not the leader."""
         (self._lease_reads if lease else self._reads).append(request)
         self._schedule()
 
@@ -275,7 +275,7 @@ class Replica:
         machine, now_ms = self.machine, self.clock_ms()
         slack = now_ms - machine.time_ms
         for request in reads:
-            results = [machine.read(op.key) for op in request.ops if type(op) is Get]
+            results = [machine.query(op) for op in request.ops]
             if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self.raft.accepts:
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
@@ -308,9 +308,9 @@ class Replica:
         if not touched:
             self._touched_since = now
         for op, result in zip(ops, results, strict=True):
-            key = op.key  # type: ignore[union-attr]
             if result.value is None or len(touched) >= MAX_TOUCHED:
                 continue
+            key = op.key  # type: ignore[union-attr]
             if key not in noted or noted[key] < stale:
                 noted[key] = now
                 touched[key] = None

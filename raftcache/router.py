@@ -17,7 +17,19 @@ from typing import Final
 from raftcache.forwarding import Forward, Forwarder, Kind, Ticket, size_of
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Atomic, Get, Once, Op, Result, Set, Simple, Status, Write
+from raftcache.ops import (
+    Atomic,
+    Count,
+    Get,
+    Once,
+    Op,
+    Read,
+    Result,
+    Set,
+    Simple,
+    Status,
+    Write,
+)
 from raftcache.partition import SlotMap
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
@@ -32,6 +44,7 @@ _READ_KIND: Final = {
 }
 
 
+_READS: Final = (Get, Count)
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
 
@@ -106,25 +119,45 @@ class Router:
     ) -> asyncio.Future[list[Result]]:
         """See ``Service.batch``."""
         future: asyncio.Future[list[Result]] = self._runtime.future()
+
+        def finish(results: list[Result]) -> None:
+            if not future.done():
+                future.set_result(results)
+
+        self.submit(ops, deadline, finish, atomic=atomic)
+        return future
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        atomic: bool = False,
+        group: int | None = None,
+    ) -> None:
+        """See ``Service.submit``."""
         results: list[Result] = [_UNAVAILABLE] * len(ops)
-        parts = self._split(ops, results)
+        if group is None:
+            parts = self._split(ops, results)
+        else:
+            parts = {group: list(range(len(ops)))}
         if not parts:
-            future.set_result(results)
-            return future
+            finish(results)
+            return
         left = len(parts)
 
         def ended() -> None:
             nonlocal left
             left -= 1
-            if left == 0 and not future.done():
-                future.set_result(results)
+            if left == 0:
+                finish(results)
 
-        for group, positions in parts.items():
+        for number, positions in parts.items():
             part = [ops[i] for i in positions]
-            self._admit(self._part(group, part, positions, results, deadline, atomic, ended))
-        return future
+            self._admit(self._part(number, part, positions, results, deadline, atomic, ended))
 
-    def _split(self, ops: Sequence[Get | Write], results: list[Result]) -> dict[int, list[int]]:
+    def _split(self, ops: Sequence[Read | Write], results: list[Result]) -> dict[int, list[int]]:
         """Group -> positions, in order."""
         parts: dict[int, list[int]] = {}
         group_of = self._group_of
@@ -144,18 +177,18 @@ class Router:
     def _part(
         self,
         group: int,
-        part: list[Get | Write],
+        part: list[Read | Write],
         positions: list[int],
         results: list[Result],
         deadline: float,
         atomic: bool,
         ended: Callable[[], None],
     ) -> Ticket:
-        reading = all(type(op) is Get for op in part)
+        reading = all(type(op) in _READS for op in part)
         kind = Kind.READ if reading else Kind.WRITE
         size = sum([size_of(op) for op in part])
         count = len(part)
-        wrapped: Sequence[Get | Write] = part
+        wrapped: Sequence[Read | Write] = part
         if atomic and not reading:
             wrapped = (_atomic(part),)
 
@@ -167,7 +200,7 @@ class Router:
             ended()
 
         ticket = Ticket(group, kind, wrapped, size, deadline, finish)
-        ticket.repeatable = reading or all(type(op) in (Get, Once) for op in wrapped)
+        ticket.repeatable = reading or all(type(op) in (*_READS, Once) for op in wrapped)
         return ticket
 
     def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
@@ -352,16 +385,18 @@ def ask(
         router.begin_transfer(replica, target, request.finish)
 
 
-def _key(op: Get | Write | Op) -> bytes | None:
+def _key(op: Op) -> bytes | None:
     """The key that decides the group; ``None`` when there is none."""
     if isinstance(op, Once):
         return _key(op.op)
     if isinstance(op, Atomic):
-        return op.ops[0].key if op.ops else None
+        if op.ops:
+            return op.ops[0].key
+        return op.watched[0][0] if op.watched else None
     return getattr(op, "key", None)
 
 
-def _atomic(part: Sequence[Get | Write]) -> Write:
+def _atomic(part: Sequence[Read | Write]) -> Write:
     """All operations of a part as one. With an idempotency key its first session names the
     whole."""
     plain: list[Simple] = []
@@ -370,7 +405,7 @@ def _atomic(part: Sequence[Get | Write]) -> Write:
         if isinstance(op, Once) and not isinstance(op.op, Atomic):
             session = session or (op.session, op.seq)
             plain.append(op.op)
-        elif not isinstance(op, (Once, Atomic)):
+        elif isinstance(op, Simple):
             plain.append(op)
     atomic = Atomic(tuple(plain))
     return atomic if session is None else Once(session[0], session[1], atomic)

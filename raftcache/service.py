@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from raftcache.ops import Get, Result, Write
+from raftcache.ops import Get, Read, Result, Write
 
 
 class Consistency(enum.Enum):
@@ -105,6 +105,18 @@ class Service(Protocol):
         makes the part of each group all-or-nothing, and exactly once as a whole when its first
         write is a ``Once`` (a group's part that fails reports ``ABORTED``
         for the others)."""
+        ...
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        group: int | None = None,
+    ) -> None:
+        """``batch`` without a future: ``finish`` is called once, perhaps at once. ``group``: of
+        operations that have no key."""
         ...
 
     def status(self) -> ClusterStatus:

@@ -120,6 +120,15 @@ class Cache:
         self.remove(key)
         self.expirations += 1
 
+    def clear(self) -> None:
+        """Remove every entry: one change. Takes a few ten milliseconds for a million."""
+        self.entries.clear()
+        self.policy = rebuild(self.policy.name, self.entries, [])
+        self.policy.resize(self.budget)
+        self.deadlines = Deadlines(self.entries)
+        self.used = 0
+        self.version += 1
+
     def touch(self, keys: Iterable[bytes]) -> None:
         """Count a use of each of the keys that are there."""
         if not self.policy.uses_recency:
