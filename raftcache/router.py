@@ -135,6 +135,7 @@ class Router:
         *,
         atomic: bool = False,
         group: int | None = None,
+        max_staleness: float | None = None,
     ) -> None:
         """See ``Service.submit``."""
         results: list[Result] = [_UNAVAILABLE] * len(ops)
@@ -155,7 +156,10 @@ class Router:
 
         for number, positions in parts.items():
             part = [ops[i] for i in positions]
-            self._admit(self._part(number, part, positions, results, deadline, atomic, ended))
+            ticket = self._part(number, part, positions, results, deadline, atomic, ended)
+            if max_staleness is not None and ticket.kind is Kind.READ:
+                ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness
+            self._admit(ticket)
 
     def _split(self, ops: Sequence[Read | Write], results: list[Result]) -> dict[int, list[int]]:
         """Group -> positions, in order."""
@@ -215,6 +219,11 @@ class Router:
         ticket.target = target
         self._admit(ticket)
         return future
+
+    def leaders(self) -> dict[int, str]:
+        """Group -> its leader, as far as known here."""
+        known = {group: replica.raft.leader for group, replica in self._replicas.items()}
+        return self._hints | {group: leader for group, leader in known.items() if leader}
 
     # -- a ticket's way
 

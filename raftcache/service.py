@@ -84,6 +84,24 @@ class Service(Protocol):
         """Monotonic seconds."""
         ...
 
+    def wall(self) -> float:
+        """Unix time in seconds, by this node's clock."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """This node's id."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is acknowledged is on disk."""
+        ...
+
+    def leaders(self) -> dict[int, str]:
+        """Group -> its leader, of those that this node knows."""
+        ...
+
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         """One write, acknowledged after commit and apply."""
         ...
@@ -114,9 +132,11 @@ class Service(Protocol):
         finish: Callable[[list[Result]], None],
         *,
         group: int | None = None,
+        max_staleness: float | None = None,
     ) -> None:
         """``batch`` without a future: ``finish`` is called once, perhaps at once. ``group``: of
-        operations that have no key."""
+        operations that have no key. ``max_staleness`` (seconds): the reads of a group that nothing
+        is written to may be answered by this node's replica."""
         ...
 
     def status(self) -> ClusterStatus:
