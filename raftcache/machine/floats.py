@@ -11,7 +11,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
-MAX_TEXT_BYTES: Final = 255
+MAX_TEXT_BYTES: Final = 5 * 1024 - 1
 """Longer numbers are none (Redis's ``string2ld``)."""
 SIGNIFICAND_BITS: Final = 64
 MAX_EXPONENT: Final = 16384

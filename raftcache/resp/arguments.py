@@ -43,3 +43,12 @@ def relative_ms(milliseconds: int, absolute: bool, wall: float) -> int:
     if absolute:
         milliseconds -= int(wall * 1000)
     return min(milliseconds, MAX_TTL_MS)
+
+
+def no_subcommand(args: list[bytes], *known: str) -> RedisError:
+    """Redis's error for a subcommand that does not exist, or (``known``) has other arguments."""
+    command, given = args[0].decode().lower(), args[1][:128].decode(errors="replace")
+    if given.lower() in known:
+        name = f"{command}|{given.lower()}"
+        return RedisError(f"ERR wrong number of arguments for '{name}' command")
+    return RedisError(f"ERR unknown subcommand '{given}'. Try {command.upper()} HELP.")

@@ -13,7 +13,7 @@ from typing import Final
 
 from raftcache.partition import slot_of
 from raftcache.resp.arguments import integer as integer_argument
-from raftcache.resp.connection_commands import unknown_subcommand
+from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import EMPTY, RedisError, Reply, bulk, encode, integer
 from raftcache.resp.session import Plan, Session
 from raftcache.service import ClusterStatus
@@ -45,7 +45,7 @@ def cluster(session: Session, args: list[bytes]) -> Plan:
         return bulk(topology.nodes().encode())
     if name == b"LINKS":
         return EMPTY
-    raise RedisError(unknown_subcommand(args, "CLUSTER"))
+    raise no_subcommand(args, "keyslot", "myid", "info", "slots", "shards", "nodes")
 
 
 def node_id(name: str) -> str:

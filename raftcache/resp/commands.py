@@ -16,6 +16,7 @@ from raftcache.resp import (
     strings,
     transactions,
 )
+from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import RedisError, Reply, array, bulk, encode, integer, simple
 from raftcache.resp.session import Plan, Session
 
@@ -72,9 +73,9 @@ def command(session: Session, args: list[bytes]) -> Plan:
         known = [TABLE[each] for each in (names or TABLE) if each in TABLE]
         docs: dict[str, Reply] = {each.name: {"group": _group(each)} for each in known}
         return encode(docs, session.resp3)
-    if name == b"GETKEYS" and names:
+    if name == b"GETKEYS" and len(names) > 1:
         return _get_keys(args[2:])
-    raise RedisError(connection_commands.unknown_subcommand(args, "COMMAND"))
+    raise no_subcommand(args, "count", "list", "info", "docs", "getkeys")
 
 
 def _get_keys(args: list[bytes]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from raftcache.machine.evaluate import parse_integer
-from raftcache.resp.arguments import SYNTAX
+from raftcache.resp.arguments import SYNTAX, no_subcommand
 from raftcache.resp.replies import (
     NULL,
     OK,
@@ -39,7 +39,7 @@ def echo(session: Session, args: list[bytes]) -> Plan:
 def select(session: Session, args: list[bytes]) -> Plan:
     number = parse_integer(args[1])
     if number is None:
-        raise RedisError("ERR invalid DB index")
+        raise RedisError("ERR value is not an integer or out of range")
     if number != 0:
         raise RedisError("ERR DB index is out of range")
     return OK
@@ -138,13 +138,21 @@ def client(session: Session, args: list[bytes]) -> Plan:
         if args[2].upper() == b"OFF":
             return OK
         raise RedisError("ERR client tracking is not supported")
-    raise RedisError(unknown_subcommand(args, "CLIENT"))
-
-
-def unknown_subcommand(args: list[bytes], command: str) -> str:
-    """Redis's error."""
-    given = args[1][:128].decode(errors="replace")
-    return f"ERR unknown subcommand or wrong number of arguments for '{given}'. Try {command} HELP."
+    raise no_subcommand(
+        args,
+        "id",
+        "getname",
+        "setname",
+        "setinfo",
+        "info",
+        "reply",
+        "no-evict",
+        "no-touch",
+        "trackinginfo",
+        "getredir",
+        "unpause",
+        "tracking",
+    )
 
 
 def _set_info(session: Session, attribute: bytes, value: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from raftcache.machine.costs import ENTRY, entry_cost
 from raftcache.machine.evaluate import parse_integer
 from raftcache.ops import Clear, Condition, Count, Delete, Expire, Get, Match, Move, Result, Status
-from raftcache.resp.arguments import SYNTAX, integer, relative_ms
+from raftcache.resp.arguments import SYNTAX, integer, no_subcommand, relative_ms
 from raftcache.resp.outcomes import checked
 from raftcache.resp.replies import NULL, OK, ONE, ZERO, RedisError, bulk, simple
 from raftcache.resp.replies import integer as integer_reply
@@ -147,7 +147,7 @@ def copy(session: Session, args: list[bytes]) -> Plan:
         if arg.upper() == b"REPLACE":
             replace = True
         elif arg.upper() == b"DB":
-            if parse_integer(next(rest, b"")) != 0:
+            if integer(next(rest, b"")) != 0:
                 raise RedisError("ERR DB index is out of range")
         else:
             raise RedisError(SYNTAX)
@@ -183,13 +183,8 @@ def flushall(session: Session, args: list[bytes]) -> Plan:
 
 def object_(session: Session, args: list[bytes]) -> Plan:
     name, resp3 = args[1].upper(), session.resp3
-    if name == b"HELP":
-        raise RedisError("ERR OBJECT HELP is not available")
     if len(args) != 3 or name not in (b"ENCODING", b"REFCOUNT", b"IDLETIME", b"FREQ"):
-        raise RedisError(
-            f"ERR unknown subcommand or wrong number of arguments for"
-            f" '{args[1].decode(errors='replace')}'. Try OBJECT HELP."
-        )
+        raise no_subcommand(args, "encoding", "refcount", "idletime", "freq")
     if name == b"FREQ":
         raise RedisError(
             "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note"

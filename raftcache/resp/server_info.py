@@ -9,6 +9,7 @@ import sys
 from typing import Final
 
 from raftcache import __version__
+from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import EMPTY, OK, RedisError, array, bulk, encode, integer
 from raftcache.resp.session import Plan, Session
 
@@ -98,10 +99,7 @@ def config(session: Session, args: list[bytes]) -> Plan:
         return OK
     if name in (b"SET", b"REWRITE"):
         raise RedisError("ERR settings are changed by restarting the node with other ones")
-    raise RedisError(
-        f"ERR unknown subcommand or wrong number of arguments for"
-        f" '{args[1].decode(errors='replace')}'. Try CONFIG HELP."
-    )
+    raise no_subcommand(args, "get", "resetstat")
 
 
 def time_(session: Session, args: list[bytes]) -> Plan:
@@ -130,10 +128,7 @@ def slowlog(session: Session, args: list[bytes]) -> Plan:
         return integer(0)
     if name == b"RESET":
         return OK
-    raise RedisError(
-        f"ERR unknown subcommand or wrong number of arguments for"
-        f" '{args[1].decode(errors='replace')}'. Try SLOWLOG HELP."
-    )
+    raise no_subcommand(args, "get", "len", "reset")
 
 
 def latency(session: Session, args: list[bytes]) -> Plan:
@@ -142,7 +137,4 @@ def latency(session: Session, args: list[bytes]) -> Plan:
         return EMPTY
     if name == b"RESET":
         return integer(0)
-    raise RedisError(
-        f"ERR unknown subcommand or wrong number of arguments for"
-        f" '{args[1].decode(errors='replace')}'. Try LATENCY HELP."
-    )
+    raise no_subcommand(args, "latest", "history", "reset")

@@ -34,7 +34,7 @@ from raftcache.resp.replies import (
     bulk_or_null,
 )
 from raftcache.resp.replies import integer as integer_reply
-from raftcache.resp.session import Ask, Plan, Session
+from raftcache.resp.session import Ask, Plan, Render, Session
 
 _EXPIRIES: Final = (b"EX", b"PX", b"EXAT", b"PXAT")
 _CONDITIONS: Final = {b"NX": Condition(Match.ABSENT), b"XX": Condition(Match.EXISTS)}
@@ -91,8 +91,21 @@ def getex(session: Session, args: list[bytes]) -> Plan:
         return Ask((Expire(key, 0, get=True),), render)
     if option not in _EXPIRIES or len(args) != 4:
         raise RedisError(SYNTAX)
-    ttl_ms = expiry_ms(option, args[3], "getex", session.server.service.wall())
+    try:
+        ttl_ms = expiry_ms(option, args[3], "getex", session.server.service.wall())
+    except RedisError as refusal:
+        # Only where there is something that could expire.
+        return Ask((Get(key),), _nothing_or(str(refusal), resp3))
     return Ask((Expire(key, ttl_ms, get=True) if ttl_ms > 0 else Delete(key, get=True),), render)
+
+
+def _nothing_or(refusal: str, resp3: bool) -> Render:
+    def render(results: Sequence[Result]) -> bytes:
+        if checked(results[0]).value is None:
+            return NULL[resp3]
+        raise RedisError(refusal)
+
+    return render
 
 
 # -- writing
@@ -103,7 +116,7 @@ def set_(session: Session, args: list[bytes]) -> Plan:
     if len(args) == 3:
         return Ask((Set(args[1], session.server.value(args[2])),), _set_reply)
     key, value = args[1], session.server.value(args[2])
-    condition, ttl_ms, get_old, keep = None, None, False, False
+    condition, expiry, get_old, keep = None, None, False, False
     rest = iter(args[3:])
     for each in rest:
         option = each.upper()
@@ -113,15 +126,18 @@ def set_(session: Session, args: list[bytes]) -> Plan:
             condition = Condition(Match.VALUE, value=_next(rest))
         elif option == b"GET":
             get_old = True
-        elif option == b"KEEPTTL" and ttl_ms is None:
+        elif option == b"KEEPTTL" and expiry is None:
             keep = True
-        elif option in _EXPIRIES and ttl_ms is None and not keep:
-            ttl_ms = expiry_ms(option, _next(rest), "set", session.server.service.wall())
+        elif option in _EXPIRIES and expiry is None and not keep:
+            expiry = (option, _next(rest))
         elif option in _CONDITIONS and _CONDITIONS[option] == condition:
             continue
         else:
             raise RedisError(SYNTAX)
-    resp3 = session.resp3
+    resp3, ttl_ms = session.resp3, 0
+    if expiry is not None:
+        # In the past: stored, and dead in the same moment.
+        ttl_ms = max(1, expiry_ms(*expiry, "set", session.server.service.wall()))
 
     def render(results: Sequence[Result]) -> bytes:
         result = checked(results[0])
@@ -129,10 +145,7 @@ def set_(session: Session, args: list[bytes]) -> Plan:
             return bulk_or_null(result.value, resp3)
         return NULL[resp3] if result.status is Status.PRECONDITION_FAILED else OK
 
-    if ttl_ms is not None and ttl_ms <= 0:
-        # Stored and dead in the same moment.
-        ttl_ms = 1
-    return Ask((Set(key, value, ttl_ms or 0, 0, condition, keep, get_old),), render)
+    return Ask((Set(key, value, ttl_ms, 0, condition, keep, get_old),), render)
 
 
 def _next(rest: object) -> bytes:
