@@ -18,7 +18,7 @@ from raftcache.ops import Append, Atomic, Once, Read, Result, Set, SetMany, SetR
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.replica import Finish
+from raftcache.requests import Finish
 from raftcache.runtime import Runtime
 
 MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
@@ -33,6 +33,7 @@ class Kind(enum.IntEnum):
     LEASE_READ = 2
     STALE_READ = 3
     TRANSFER = 4
+    SCAN = 5
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
@@ -135,8 +136,8 @@ class Forwarder:
         self._flushing = False
         outbox, self._outbox = self._outbox, {}
         for (node, group, kind), tickets in outbox.items():
-            if kind in (Kind.STALE_READ, Kind.TRANSFER):
-                # Each has terms of its own.
+            if kind in (Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN):
+                # Each has terms, or takes time, of its own.
                 for ticket in tickets:
                     self._send(node, group, kind, [ticket])
                 continue

@@ -239,6 +239,10 @@ class Node:
         """See ``Service.wall``."""
         return self.runtime.wall()
 
+    def draw(self) -> int:
+        """See ``Service.draw``."""
+        return self.runtime.random.getrandbits(63)
+
     @property
     def name(self) -> str:
         """See ``Service.name``."""

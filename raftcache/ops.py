@@ -204,6 +204,22 @@ class Count(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
     """How many entries the group has (``number``). A read."""
 
 
+class Scan(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=15):
+    """About ``count`` keys from ``place`` on (``machine.scan``), those that match. ``value`` of the
+    result is ``encode_keys`` of them, ``number`` the place to go on from, 0 at the end. A read."""
+
+    place: int
+    count: int
+    pattern: bytes | None = None
+    slot: int = -1
+
+
+class RandomKey(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=16):
+    """Some key (``value``); ``draw`` decides which. A read."""
+
+    draw: int
+
+
 Simple = Get | Set | Delete | Incr | Expire | Append | SetRange | IncrFloat | Move | SetMany
 
 
@@ -229,7 +245,7 @@ class Once(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
     op: Set | Delete | Incr | Expire | Append | SetRange | IncrFloat | Move | SetMany | Atomic
 
 
-Read = Get | Count
+Read = Get | Count | Scan | RandomKey
 Write = (
     Set
     | Delete
@@ -274,6 +290,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
+_keys_decoder = msgspec.msgpack.Decoder(list[bytes])
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 
 
@@ -285,3 +302,13 @@ def encode_batch(batch: Batch) -> bytes:
 def decode_batch(payload: bytes) -> Batch:
     """Inverse of ``encode_batch``; raises ``msgspec.MsgspecError`` on anything else."""
     return _batch_decoder.decode(payload)
+
+
+def encode_keys(keys: list[bytes]) -> bytes:
+    """The keys that a ``Scan`` found, as one value."""
+    return _encoder.encode(keys)
+
+
+def decode_keys(value: bytes) -> list[bytes]:
+    """Inverse of ``encode_keys``."""
+    return _keys_decoder.decode(value)

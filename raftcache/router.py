@@ -19,12 +19,12 @@ from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import (
     Atomic,
-    Count,
     Get,
     Once,
     Op,
     Read,
     Result,
+    Scan,
     Set,
     Simple,
     Status,
@@ -33,7 +33,8 @@ from raftcache.ops import (
 from raftcache.partition import SlotMap
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.replica import Finish, Replica, Request
+from raftcache.replica import Replica
+from raftcache.requests import Finish, Request
 from raftcache.runtime import Runtime
 from raftcache.service import Consistency
 
@@ -44,7 +45,7 @@ _READ_KIND: Final = {
 }
 
 
-_READS: Final = (Get, Count)
+_READS: Final = Read.__args__
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
 
@@ -190,6 +191,8 @@ class Router:
     ) -> Ticket:
         reading = all(type(op) in _READS for op in part)
         kind = Kind.READ if reading else Kind.WRITE
+        if type(part[0]) is Scan:
+            kind = Kind.SCAN
         size = sum([size_of(op) for op in part])
         count = len(part)
         wrapped: Sequence[Read | Write] = part
@@ -384,7 +387,7 @@ def ask(
     """Give a request to the replica on this node."""
     if kind is Kind.WRITE:
         replica.write(request)
-    elif kind is Kind.READ:
+    elif kind in (Kind.READ, Kind.SCAN):
         replica.read(request)
     elif kind is Kind.LEASE_READ:
         replica.read(request, lease=True)

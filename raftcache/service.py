@@ -88,6 +88,10 @@ class Service(Protocol):
         """Unix time in seconds, by this node's clock."""
         ...
 
+    def draw(self) -> int:
+        """A random number of 63 bits."""
+        ...
+
     @property
     def name(self) -> str:
         """This node's id."""
@@ -135,8 +139,8 @@ class Service(Protocol):
         max_staleness: float | None = None,
     ) -> None:
         """``batch`` without a future: ``finish`` is called once, perhaps at once. ``group``: of
-        operations that have no key. ``max_staleness`` (seconds): the reads of a group that nothing
-        is written to may be answered by this node's replica."""
+        operations that have no key; a ``Scan`` goes alone. ``max_staleness`` (seconds): the reads
+        of a group that nothing is written to may be answered by this node's replica."""
         ...
 
     def status(self) -> ClusterStatus:

@@ -46,6 +46,7 @@ from raftcache.ops import (
     IncrFloat,
     Move,
     Once,
+    RandomKey,
     Result,
     Set,
     SetMany,
@@ -289,7 +290,7 @@ class Machine:
             case Clear():
                 self.cache.clear()
                 return Result(OK)
-            case Count():
+            case Count() | RandomKey():
                 return self.query(op)
             case Configure():
                 return self._configure(op)
@@ -354,7 +355,9 @@ class Machine:
         """Answer a read outside the log: changes nothing but the hit and miss counters."""
         if type(op) is Get:
             return self.read(op.key)
-        return Result(OK, number=len(self.cache.entries)) if type(op) is Count else Result(INVALID)
+        if type(op) is Count:
+            return Result(OK, number=len(self.cache.entries))
+        return self.cache.random_key(op.draw) if type(op) is RandomKey else Result(INVALID)
 
     def read(self, key: bytes) -> Result:
         """``query`` of a ``Get``."""

@@ -12,6 +12,7 @@ import hashlib
 from typing import Final
 
 from raftcache.partition import slot_of
+from raftcache.resp import iteration
 from raftcache.resp.arguments import integer as integer_argument
 from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import EMPTY, RedisError, Reply, bulk, encode, integer
@@ -34,7 +35,10 @@ def cluster(session: Session, args: list[bytes]) -> Plan:
         slot = integer_argument(args[2]) if count > 2 else -1
         if not 0 <= slot < SLOTS:
             raise RedisError("ERR Invalid slot")
-        raise RedisError("ERR keys are not counted by slot yet")
+        if name == b"COUNTKEYSINSLOT" and count == 3:
+            return iteration.count_in_slot(session, slot)
+        if name == b"GETKEYSINSLOT" and count == 4:
+            return iteration.keys_in_slot(session, slot, args[3])
     if name in (b"SLOTS", b"SHARDS", b"NODES") and count == 2:
         session.cluster_aware = True
         topology = Topology(session, status)
@@ -45,7 +49,8 @@ def cluster(session: Session, args: list[bytes]) -> Plan:
         return bulk(topology.nodes().encode())
     if name == b"LINKS":
         return EMPTY
-    raise no_subcommand(args, "keyslot", "myid", "info", "slots", "shards", "nodes")
+    known = ("keyslot", "myid", "info", "slots", "shards", "nodes", "countkeysinslot")
+    raise no_subcommand(args, *known, "getkeysinslot")
 
 
 def node_id(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from raftcache.resp import (
     cluster,
     connection_commands,
+    iteration,
     keyspace,
     server_info,
     strings,
@@ -94,6 +95,7 @@ def _group(known: Command) -> str:
     return {
         strings.__name__: "string",
         keyspace.__name__: "generic",
+        iteration.__name__: "generic",
         transactions.__name__: "transactions",
         connection_commands.__name__: "connection",
         cluster.__name__: "cluster",
@@ -170,6 +172,9 @@ _COMMANDS: Final = (
     Command("dbsize", 1, _READ, 0, 0, 0, keyspace.dbsize, barrier=True),
     Command("flushdb", -1, "write", 0, 0, 0, keyspace.flushall, barrier=True),
     Command("flushall", -1, "write", 0, 0, 0, keyspace.flushall, barrier=True),
+    Command("scan", -2, "readonly", 0, 0, 0, iteration.scan, barrier=True),
+    Command("keys", 2, "readonly", 0, 0, 0, iteration.keys, barrier=True),
+    Command("randomkey", 1, "readonly", 0, 0, 0, iteration.random_key, barrier=True),
     Command("object", -2, "readonly", 2, 2, 1, keyspace.object_),
     Command("memory", -2, "readonly", 2, 2, 1, keyspace.memory),
     # Transactions
@@ -201,7 +206,7 @@ _COMMANDS: Final = (
     Command("shutdown", -1, f"admin {_SERVER}", 0, 0, 0, server_info.shutdown),
     Command("slowlog", -2, "admin loading stale", 0, 0, 0, server_info.slowlog),
     Command("latency", -2, f"admin {_SERVER}", 0, 0, 0, server_info.latency),
-    Command("cluster", -2, "loading stale", 0, 0, 0, cluster.cluster),
+    Command("cluster", -2, "loading stale", 0, 0, 0, cluster.cluster, barrier=True),
 )
 
 TABLE: Final = {each.name.upper().encode(): each for each in _COMMANDS}

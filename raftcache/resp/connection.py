@@ -21,8 +21,9 @@ import structlog
 
 from raftcache.ops import Get, Read, Result, Set, Status, Write
 from raftcache.resp.commands import NOT_QUEUED, TABLE, Command, unknown
+from raftcache.resp.outcomes import checked
 from raftcache.resp.replies import QUEUED, RedisError, error
-from raftcache.resp.session import Ask, Everywhere, Plan, Render, Session
+from raftcache.resp.session import Ask, Everywhere, Plan, Render, Session, Steps
 
 if TYPE_CHECKING:
     from raftcache.resp.server import RespServer
@@ -35,13 +36,16 @@ MAX_BATCH_COMMANDS: Final = 4096
 WRITE_PIECE_BYTES: Final = 256 * 1024
 """Replies are joined and written in pieces of about this size."""
 
-_HUGE_ARRAY: Final = re.compile(rb"(?:\A|\n)\*(\d{7,})")
-_HUGE_BULK: Final = re.compile(rb"\n\$(\d{7,})")
+_HUGE_FIRST: Final = re.compile(rb"\*(\d{7,20})")
+_HUGE_ARRAY: Final = re.compile(rb"\n\*(\d{7,20})")
+_LENGTH: Final = re.compile(rb"[*$](\d{0,20})\r?(\n?)\Z")
+"""A line that announces a length, whole or cut."""
 _PROTOCOL_ERRORS: Final = {
     "Bulk string length out of range": "invalid bulk length",
     "Bad bulk string length": "invalid bulk length",
     "Bad multi-bulk length": "invalid multibulk length",
     "Multi-bulk length out of range": "invalid multibulk length",
+    "Out of memory": "invalid multibulk length",
 }
 
 _log: Any = structlog.get_logger("raftcache.resp")
@@ -72,9 +76,12 @@ class Connection(asyncio.Protocol):
         self._commands: list[list[bytes]] = []
         self._busy = False
         self._paused_reading = False
+        self._typing = True
         self._inline = b""
-        self._tail = b""
+        self._held = b""
         self._unparsed = 0
+        self._backlog = 0
+        self._last: bytes | None = None
         self._output: list[Waiting] = []
         self._output_at = 0
         self._results: Sequence[Result] = ()
@@ -101,10 +108,11 @@ class Connection(asyncio.Protocol):
             self._refuse(str(refusal))
         except RedisError as refusal:
             self._end(error(str(refusal)))
+        self._backlog += len(data)
         if not self._busy:
             self._run()
-        waiting = self._unparsed > MAX_BACKLOG_BYTES or len(self._commands) > MAX_BATCH_COMMANDS
-        if waiting and self._busy and not self._paused_reading and self._transport is not None:
+        full = self._backlog > MAX_BACKLOG_BYTES and bool(self._commands)
+        if full and not self._paused_reading and self._transport is not None:
             self._paused_reading = True
             self._transport.pause_reading()
 
@@ -120,12 +128,47 @@ class Connection(asyncio.Protocol):
     # -- bytes to commands
 
     def _parse(self, data: bytes) -> None:
-        reader = self._reader
-        if self._inline or (data[:1] != b"*" and not reader.has_data()):
+        if self._typing:
+            # People type commands, programs send arrays: whoever has begun with those stays there.
             data = self._parse_inline(data)
             if not data:
                 return
-        self._check_lengths(data)
+            self._typing = False
+        if self._held:
+            data, self._held = self._held + data, b""
+        start = 0
+        for at, kind in self._suspects(data):
+            self._feed(data[start:at])
+            start = at
+            if not self._reader.has_data():
+                raise RedisError(f"ERR Protocol error: invalid {kind} length")
+            # The reader holds something back, so this is inside a value, and no length.
+        self._feed(data[start : len(data) - len(self._held)])
+        if self._unparsed > self._server.max_command_bytes:
+            raise RedisError("ERR Protocol error: invalid bulk length")
+
+    def _suspects(self, data: bytes) -> list[tuple[int, str]]:
+        """Where lengths beyond the limits seem to be announced. ``hiredis`` would believe them: for
+        a huge array it makes room at once. A length that is cut is held back until it is whole.
+        Measured: 0.1 us a command in a pipeline, 0.7 us alone."""
+        found: list[tuple[int, str]] = []
+        first = _HUGE_FIRST.match(data)
+        if first is not None and int(first[1]) > MAX_ARGUMENTS:
+            found.append((0, "multibulk"))
+        for match in _HUGE_ARRAY.finditer(data):
+            if int(match[1]) > MAX_ARGUMENTS:
+                found.append((match.start() + 1, "multibulk"))
+        last = data.rfind(b"\n", 0, -1) + 1
+        line = _LENGTH.match(data, last)
+        if line is not None:
+            if not line[2]:
+                self._held = line[0]
+            elif line[1] and int(line[1]) > self._server.max_command_bytes:
+                found.append((last, "bulk"))
+        return found
+
+    def _feed(self, data: bytes) -> None:
+        reader = self._reader
         reader.feed(data)
         self._unparsed += len(data)
         commands, gets = self._commands, reader.gets
@@ -140,19 +183,6 @@ class Connection(asyncio.Protocol):
                     raise RedisError("ERR Protocol error: expected '$'")
             if command:
                 commands.append(command)
-        if self._unparsed > self._server.max_command_bytes:
-            raise RedisError("ERR Protocol error: invalid bulk length")
-
-    def _check_lengths(self, data: bytes) -> None:
-        """``hiredis`` believes any announced length, and makes room for a huge array at once."""
-        seen = self._tail + data if self._tail else data
-        found = _HUGE_ARRAY.search(seen)
-        if found is not None and int(found[1]) > MAX_ARGUMENTS:
-            raise RedisError("ERR Protocol error: invalid multibulk length")
-        found = _HUGE_BULK.search(seen)
-        if found is not None and int(found[1]) > self._server.max_command_bytes:
-            raise RedisError("ERR Protocol error: invalid bulk length")
-        self._tail = data[-24:]
 
     def _parse_inline(self, data: bytes) -> bytes:
         """Commands as people type them, one a line; returns what is left for the real parser."""
@@ -179,7 +209,7 @@ class Connection(asyncio.Protocol):
     def _end(self, last: bytes) -> None:
         """What came before is answered, then this, then the connection closes."""
         assert self.session is not None
-        self._commands.append([b"\0error", last])
+        self._last = last
         self.session.closing = True
 
     # -- commands to operations
@@ -187,15 +217,21 @@ class Connection(asyncio.Protocol):
     def _run(self) -> None:
         """Start all that waits, up to a command that the rest must wait for."""
         session = self.session
-        if session is None or not self._commands or not self._writable:
-            self._resume_reading()
+        if session is None or not self._writable:
             return
-        self._busy = True
+        self._backlog = self._unparsed
+        if self._paused_reading and self._transport is not None:
+            self._paused_reading = False
+            self._transport.resume_reading()
+        if not self._commands:
+            self._close_if_ending()
+            return
+        self._busy, ending = True, session.closing
         commands, self._commands = self._commands, []
         ops: list[Read | Write] = []
         output: list[Waiting] = []
-        everywhere: Everywhere | None = None
-        plain = session.queue is None and not session.cluster_aware
+        alone: Everywhere | Steps | None = None
+        plain = session.plain
         limits, resp3 = self._server.limits, session.resp3
         longest, largest = limits.max_key_bytes, limits.max_value_bytes
         for number, args in enumerate(commands):
@@ -212,25 +248,24 @@ class Connection(asyncio.Protocol):
                     ops.append(Set(args[1], args[2]))
                     continue
             plan, barrier = self._plan(session, args)
-            if isinstance(plan, Everywhere) and ops:
-                # For all groups: what comes before it first.
-                self._commands = commands[number:]
-                break
+            if isinstance(plan, Everywhere | Steps):
+                if output:
+                    # It goes alone: what came before it first.
+                    self._commands = commands[number:]
+                    break
+                alone = plan
             self._add(session, plan, ops, output)
-            if isinstance(plan, Everywhere):
-                everywhere = plan
-            plain = session.queue is None and not session.cluster_aware
-            resp3 = session.resp3
+            plain, resp3 = session.plain, session.resp3
+            if session.closing and not ending:
+                break  # QUIT: what follows is not run
             if barrier or number >= MAX_BATCH_COMMANDS:
                 self._commands = commands[number + 1 :]
                 break
         self._output, self._output_at = output, 0
-        self._submit(session, ops, everywhere)
+        self._submit(session, ops, alone)
 
     def _plan(self, session: Session, args: list[bytes]) -> tuple[Plan, bool]:
         """One command; an error reply when it is refused."""
-        if args[0] == b"\0error":
-            return args[1], True
         name = args[0].upper()
         command = TABLE.get(name)
         try:
@@ -267,21 +302,44 @@ class Connection(asyncio.Protocol):
         elif isinstance(plan, Ask):
             output.append((len(ops), len(plan.ops), _silent if silent else plan.render))
             ops.extend(plan.ops)
-        else:
+        elif isinstance(plan, Everywhere):
             count = self._server.groups
             output.append((0, count, _silent if silent else plan.render))
+        else:
+            output.append(b"")
 
     def _submit(
-        self, session: Session, ops: list[Read | Write], everywhere: Everywhere | None
+        self, session: Session, ops: list[Read | Write], alone: Everywhere | Steps | None
     ) -> None:
         server = self._server
         server.commands_processed += len(self._output)
-        if everywhere is not None:
-            server.ask_everywhere(everywhere.op, self._finished)
+        if isinstance(alone, Everywhere):
+            server.ask_everywhere(alone.op, self._finished)
+        elif alone is not None:
+            self._step(session, alone)
         elif ops:
             server.submit(session, ops, self._finished)
         else:
             self._finished(())
+
+    def _step(self, session: Session, plan: Steps) -> None:
+        """Go through the steps of the one command that is under way."""
+
+        def finished(results: Sequence[Result]) -> None:
+            if self._transport is None:
+                return  # nobody waits for the rest
+            try:
+                following = plan.then(checked(results[0]))
+            except RedisError as refusal:
+                following = error(str(refusal))
+            if isinstance(following, Steps):
+                self._step(session, following)
+            else:
+                silent = session.reply_off or session.skip_next
+                self._output = [b"" if silent else following]
+                self._finished(())
+
+        self._server.submit(session, (plan.op,), finished, plan.group)
 
     # -- results to replies
 
@@ -311,11 +369,14 @@ class Connection(asyncio.Protocol):
             if at < len(output):
                 return  # until the client has read some
         self._output, self._results, self._output_at = [], (), 0
-        if self.session.closing and not self._commands:
-            transport.close()
-            return
         self._busy = False
         self._run()
+
+    def _close_if_ending(self) -> None:
+        if self.session is not None and self.session.closing and self._transport is not None:
+            if self._last is not None:
+                self._transport.write(self._last)
+            self._transport.close()
 
     def _reply(self, waiting: Waiting, results: Sequence[Result]) -> bytes:
         if isinstance(waiting, bytes):
@@ -333,12 +394,6 @@ class Connection(asyncio.Protocol):
         except Exception:
             _log.exception("command failed")
             return error("ERR a bug; the log of this node has the details")
-
-    def _resume_reading(self) -> None:
-        self._busy = self._busy and bool(self._commands)
-        if self._paused_reading and self._transport is not None and not self._commands:
-            self._paused_reading = False
-            self._transport.resume_reading()
 
     def abort(self) -> None:
         """Close at once."""

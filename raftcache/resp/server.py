@@ -167,6 +167,10 @@ class RespServer:
         if len({slot_of(key) for key in keys}) > 1:
             raise RedisError(CROSS_SLOT)
 
+    def group_of_slot(self, slot: int) -> int:
+        """The group that has it."""
+        return self._slots.table[slot]
+
     def leaders(self) -> dict[int, str]:
         """Group -> its leader, as far as this node knows."""
         return self.service.leaders()
@@ -197,11 +201,12 @@ class RespServer:
         session: Session,
         ops: Sequence[Read | Write],
         finish: Callable[[Sequence[Result]], None],
+        group: int | None = None,
     ) -> None:
-        """Have operations done for one client."""
+        """Have operations done for one client; ``group`` of those that have no key."""
         deadline = self.service.now() + self.limits.default_timeout_s
         stale = self._max_staleness_s if session.read_only else None
-        self.service.submit(ops, deadline, finish, max_staleness=stale)
+        self.service.submit(ops, deadline, finish, group=group, max_staleness=stale)
 
     def ask_everywhere(self, op: Read | Write, finish: Callable[[Sequence[Result]], None]) -> None:
         """Have one operation done by every group; one result of each."""

@@ -35,7 +35,19 @@ class Everywhere:
         self.render = render
 
 
-Plan = bytes | Ask | Everywhere
+class Steps:
+    """Operations one after the other, each of one group: ``then`` gets the result of the last one
+    and says what comes next, or the reply."""
+
+    __slots__ = ("group", "op", "then")
+
+    def __init__(self, op: Read, group: int, then: Callable[[Result], Steps | bytes]) -> None:
+        self.op = op
+        self.group = group
+        self.then = then
+
+
+Plan = bytes | Ask | Everywhere | Steps
 """A reply known at once, or what has to be done for it."""
 
 
@@ -86,6 +98,12 @@ class Session:
         self.read_only = False
         self.reply_off = False
         self.skip_next = False
+
+    @property
+    def plain(self) -> bool:
+        """Nothing is set up that a simple command must heed."""
+        heeded = self.cluster_aware or self.reply_off or self.skip_next
+        return self.queue is None and not heeded
 
     def end_transaction(self) -> None:
         """After ``EXEC`` or ``DISCARD``."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from raftcache.resp.connection import split_inline
+
 from .conftest import Served
 from .wire import Wire
 
@@ -30,8 +32,43 @@ async def test_a_script_gets_the_same_replies(
     ours, theirs = await both(served, redis_port)
     for number, line in enumerate(script.read_text().splitlines(), 1):
         if line and not line.startswith("#"):
-            expected = await theirs.line(line)
-            assert (number, line, await ours.line(line)) == (number, line, expected)
+            words = split_inline(line.encode())
+            expected = await theirs.ask(*words)
+            assert (number, line, await ours.ask(*words)) == (number, line, expected)
+    theirs.close()
+
+
+def glob(rng: random.Random) -> str:
+    pieces = [
+        "*",
+        "?",
+        "a",
+        "b",
+        "[ab]",
+        "[^a]",
+        "[a-c]",
+        "[c-a]",
+        "\\\\",
+        "\\*",
+        "[",
+        "]",
+        "[^",
+        "-",
+        "[\\]a]",
+    ]
+    return "".join(rng.choice(pieces) for _ in range(rng.randint(0, 6)))
+
+
+async def test_patterns_match_the_same_keys(served: Served, redis_port: int) -> None:
+    rng = random.Random(1)
+    ours, theirs = await both(served, redis_port)
+    for _ in range(150):
+        key = "".join(rng.choice("abc*?[]\\^-") for _ in range(rng.randint(1, 5)))
+        assert await ours.ask("SET", key, 1) == await theirs.ask("SET", key, 1)
+    for _ in range(400):
+        pattern = glob(rng)
+        found, expected = await ours.ask("KEYS", pattern), await theirs.ask("KEYS", pattern)
+        assert sorted(found.split(b"\r\n")) == sorted(expected.split(b"\r\n")), pattern
     theirs.close()
 
 
