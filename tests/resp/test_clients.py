@@ -169,7 +169,7 @@ def test_redis_benchmark(cluster: Cluster, more: list[str]) -> None:
         "-p",
         port,
         "-t",
-        "set,get,incr,mset",
+        "set,get,incr",
         "-n",
         "1000",
         "-r",
