@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HOST: Final = "127.0.0.1"
+REDIS_PORT: Final = 6379
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0
 _POLL_S: Final = 0.02
@@ -58,6 +59,8 @@ class Plan:
     groups: int | None = None
     port: int = 8001
     """HTTP port of the first node; the others follow. 0: free ones."""
+    resp_port: int | None = None
+    """The same for Redis clients. ``None``: 6379 and up when those are free, else free ones."""
     directory: Path | None = None
     memory: bool = False
     settings: dict[str, str] = field(default_factory=dict)
@@ -70,6 +73,8 @@ class Process:
 
     id: str
     url: str
+    resp: str
+    """Host and port for Redis clients."""
     config: Path
     log: Path
     process: subprocess.Popen[bytes]
@@ -119,24 +124,35 @@ class Cluster:
         before = _before(self.directory) if not self.memory else {}
         count = _same("nodes", self._plan.nodes, before, 3)
         groups = _same("groups", self._plan.groups, before, 4)
-        http_ports = _http_ports(self._plan.port, count)
+        http_ports = _ports(self._plan.port, count, "--port")
+        resp_ports = self._resp_ports(count)
         # The data belong to nodes at these addresses.
         peer_ports = before.get("peer_ports") or _free_ports(count)
         (self.directory / "demo.toml").write_text(
             f"nodes = {count}\ngroups = {groups}\npeer_ports = {peer_ports}\n"
         )
         members = [
-            (f"n{i + 1}", f"{HOST}:{peer}", f"{HOST}:{http}")
-            for i, (peer, http) in enumerate(zip(peer_ports, http_ports, strict=True))
+            (f"n{i + 1}", *(f"{HOST}:{port}" for port in ports))
+            for i, ports in enumerate(zip(peer_ports, http_ports, resp_ports, strict=True))
         ]
         settings = {"groups": groups, "secret": secrets.token_urlsafe(32), **self._plan.settings}
-        for name, _, address in members:
+        for name, _, address, resp in members:
             where = {"memory": True} if self.memory else {"data_dir": str(self.directory / name)}
             config = self.directory / f"{name}.toml"
             _write_private(config, _toml({"node": name, **where, **settings}, members))
-            self.nodes.append(self._launch(name, f"http://{address}", config))
+            self.nodes.append(self._launch(name, f"http://{address}", resp, config))
 
-    def _launch(self, name: str, url: str, config: Path) -> Process:
+    def _resp_ports(self, count: int) -> list[int]:
+        asked = self._plan.resp_port
+        if asked is not None:
+            return _ports(asked, count, "--resp-port")
+        try:
+            return _ports(0 if self._plan.port == 0 else REDIS_PORT, count, "--resp-port")
+        except DemoError:
+            # Somebody else's Redis, most likely.
+            return _free_ports(count)
+
+    def _launch(self, name: str, url: str, resp: str, config: Path) -> Process:
         ours = {f"RAFTCACHE_{setting.upper()}" for setting in _OWN | self._plan.settings.keys()}
         environment = {name: value for name, value in os.environ.items() if name not in ours}
         log = self.directory / f"{name}.log"
@@ -149,7 +165,7 @@ class Cluster:
                 env=environment,
                 process_group=0,
             )
-        return Process(name, url, config, log, process)
+        return Process(name, url, resp, config, log, process)
 
     def restart(self, position: int) -> None:
         """Start a node that has ended again, with the settings and data it had."""
@@ -157,12 +173,17 @@ class Cluster:
         assert old.ended is not None
         if old.process.stdin is not None:
             old.process.stdin.close()
-        self.nodes[position] = self._launch(old.id, old.url, old.config)
+        self.nodes[position] = self._launch(old.id, old.url, old.resp, old.config)
 
     @property
     def urls(self) -> list[str]:
         """Base URLs, in the order of the nodes."""
         return [node.url for node in self.nodes]
+
+    @property
+    def resp(self) -> list[str]:
+        """Addresses for Redis clients, in the same order."""
+        return [node.resp for node in self.nodes]
 
     @property
     def pids(self) -> list[int]:
@@ -269,7 +290,7 @@ def _same(name: str, asked: int | None, before: dict[str, Any], default: int) ->
     return asked or held or default
 
 
-def _http_ports(first: int, count: int) -> list[int]:
+def _ports(first: int, count: int, flag: str) -> list[int]:
     if first == 0:
         return _free_ports(count)
     ports = list(range(first, first + count))
@@ -280,8 +301,8 @@ def _http_ports(first: int, count: int) -> list[int]:
                 probe.bind((HOST, port))
             except (OSError, OverflowError):
                 raise DemoError(
-                    f"port {port} cannot be used (taken?); choose others with --port, or let"
-                    " --port 0 find free ones"
+                    f"port {port} cannot be used (taken?); choose others with {flag}, or let"
+                    f" {flag} 0 find free ones"
                 ) from None
     return ports
 
@@ -295,16 +316,17 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _toml(settings: dict[str, object], members: Sequence[tuple[str, str, str]]) -> str:
+def _toml(settings: dict[str, object], members: Sequence[tuple[str, ...]]) -> str:
     """TOML of plain values; JSON's text and boolean literals are TOML's too."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    for name, peer, http_address in members:
+    for name, peer, http_address, resp in members:
         lines += [
             "",
             "[[members]]",
             f'id = "{name}"',
             f'peer = "{peer}"',
             f'http = "{http_address}"',
+            f'resp = "{resp}"',
         ]
     return "\n".join(lines) + "\n"
 

@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Atomic, Get, Once, Result, Set, Write
+from raftcache.ops import Append, Atomic, Once, Read, Result, Set, SetMany, SetRange, Write
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.replica import Finish
+from raftcache.requests import Finish
 from raftcache.runtime import Runtime
 
 MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
@@ -33,6 +33,7 @@ class Kind(enum.IntEnum):
     LEASE_READ = 2
     STALE_READ = 3
     TRANSFER = 4
+    SCAN = 5
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
@@ -41,7 +42,7 @@ class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
     id: int
     group: int
     kind: Kind
-    ops: list[Get | Write]
+    ops: list[Read | Write]
     max_staleness_ms: int = -1
     target: str = ""
 
@@ -81,7 +82,7 @@ class Ticket:
         self,
         group: int,
         kind: Kind,
-        ops: Sequence[Get | Write],
+        ops: Sequence[Read | Write],
         size: int,
         deadline: float,
         finish: Callable[[Sequence[Result]], None],
@@ -135,8 +136,8 @@ class Forwarder:
         self._flushing = False
         outbox, self._outbox = self._outbox, {}
         for (node, group, kind), tickets in outbox.items():
-            if kind in (Kind.STALE_READ, Kind.TRANSFER):
-                # Each has terms of its own.
+            if kind in (Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN):
+                # Each has terms, or takes time, of its own.
                 for ticket in tickets:
                     self._send(node, group, kind, [ticket])
                 continue
@@ -210,12 +211,14 @@ class Forwarder:
                 self._ended(ticket, Outcome.UNKNOWN, ())
 
 
-def size_of(op: Get | Write) -> int:
+def size_of(op: Read | Write) -> int:
     """Bytes of keys and values, the bulk of what an operation takes anywhere."""
-    if type(op) is Set:
-        return len(op.key) + len(op.value)
+    if isinstance(op, Set | Append | SetRange):
+        return len(getattr(op, "key", b"")) + len(op.value)
+    if isinstance(op, SetMany):
+        return sum(len(key) + len(value) for key, value in op.items)
     if isinstance(op, Once):
         return len(op.session) + size_of(op.op)
     if isinstance(op, Atomic):
         return sum(size_of(each) for each in op.ops)
-    return len(op.key)
+    return len(getattr(op, "key", b""))

@@ -13,7 +13,7 @@ import contextlib
 import gc
 import hashlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -22,7 +22,7 @@ import structlog
 from raftcache import __version__
 from raftcache.config import Settings, split_address
 from raftcache.metrics import GroupMetrics, Metrics
-from raftcache.ops import Configure, Get, Result, Status, Write
+from raftcache.ops import Configure, Get, Read, Result, Status, Write
 from raftcache.partition import SlotMap, place_groups
 from raftcache.raft import wire
 from raftcache.raft.group import RaftGroup
@@ -54,11 +54,11 @@ class Node:
         self.runtime = runtime
         self.limits = settings.limits
         members = {member.id: member for member in settings.members}
-        self._slots = SlotMap(settings.groups, settings.virtual_nodes)
-        self._slot_counts = self._slots.counts()
-        self._slot_ranges = self._slots.ranges()
+        self.slots = SlotMap(settings.groups, settings.virtual_nodes)
+        self._slot_counts = self.slots.counts()
+        self._slot_ranges = self.slots.ranges()
         placement = place_groups(settings.groups, tuple(members), settings.replication)
-        self._placement = placement
+        self.placement = placement
         secret = (settings.secret or "").encode()
         addresses = {
             node: split_address(member.peer)
@@ -96,7 +96,7 @@ class Node:
             settings.node,
             runtime,
             self.peers,
-            self._slots,
+            self.slots,
             placement,
             self.replicas,
             self.group_metrics,
@@ -187,7 +187,7 @@ class Node:
             return
         self._balanced_at = now
         for group, replica in self.replicas.items():
-            raft, preferred = replica.raft, self._placement[group][0]
+            raft, preferred = replica.raft, self.placement[group][0]
             if preferred == self.settings.node or not raft.leader_ready or not raft.accepts:
                 continue
             if raft.lacks_room(preferred):
@@ -217,21 +217,21 @@ class Node:
         """A peer is connected."""
         _log.info("peer connected", peer=node)
         for group, replica in self.replicas.items():
-            if node in self._placement[group]:
+            if node in self.placement[group]:
                 replica.raft.on_up(node)
 
     def on_down(self, node: str) -> None:
         """A peer is not connected any more."""
         _log.info("peer disconnected", peer=node)
         for group, replica in self.replicas.items():
-            if node in self._placement[group]:
+            if node in self.placement[group]:
                 replica.raft.on_down(node)
         self.router.on_down(node)
 
     def on_congested(self, node: str, congested: bool) -> None:
         """A peer's connection is full, or has room again."""
         for group, replica in self.replicas.items():
-            if node in self._placement[group]:
+            if node in self.placement[group]:
                 replica.raft.on_congested(node, congested)
 
     def _on_group_change(self, group: int) -> None:
@@ -242,6 +242,28 @@ class Node:
     def now(self) -> float:
         """See ``Service.now``."""
         return self.runtime.now()
+
+    def wall(self) -> float:
+        """See ``Service.wall``."""
+        return self.runtime.wall()
+
+    def draw(self) -> int:
+        """See ``Service.draw``."""
+        return self.runtime.random.getrandbits(63)
+
+    @property
+    def name(self) -> str:
+        """See ``Service.name``."""
+        return self.settings.node
+
+    @property
+    def durable(self) -> bool:
+        """See ``Service.durable``."""
+        return self._data is not None
+
+    def leaders(self) -> dict[int, str]:
+        """See ``Service.leaders``."""
+        return self.router.leaders()
 
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.write``."""
@@ -263,10 +285,22 @@ class Node:
         """See ``Service.batch``."""
         return self.router.batch(ops, deadline, atomic)
 
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        group: int | None = None,
+        max_staleness: float | None = None,
+    ) -> None:
+        """See ``Service.submit``."""
+        self.router.submit(ops, deadline, finish, group=group, max_staleness=max_staleness)
+
     def transfer(self, group: int, target: str | None, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.transfer``."""
         known = 0 <= group < self.settings.groups
-        if not known or (target is not None and target not in self._placement[group]):
+        if not known or (target is not None and target not in self.placement[group]):
             future: asyncio.Future[Result] = self.runtime.future()
             future.set_result(Result(Status.NOT_FOUND))
             return future
@@ -321,7 +355,7 @@ class Node:
         stats = machine.stats
         return GroupStatus(
             id=group,
-            replicas=self._placement[group],
+            replicas=self.placement[group],
             leader=raft.leader,
             role=role,
             term=raft.engine.term,
@@ -358,10 +392,21 @@ async def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then stop gracefully. ``OSError`` when an address is taken."""
     # Imported here: the simulator and tests of the core need no front end.
     from raftcache.http import HttpServer
+    from raftcache.resp import RespServer
 
     runtime = AsyncioRuntime()
     node = Node(settings, runtime)
     server = HttpServer(node, node.limits, node.metrics.front_end("http"))
+    redis = RespServer(
+        node,
+        node.limits,
+        settings.groups,
+        node.slots,
+        node.placement,
+        {m.id: split_address(m.resp) for m in settings.members if m.resp is not None},
+        settings.max_clients,
+        settings.readonly_staleness,
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -370,6 +415,8 @@ async def run(settings: Settings) -> None:
     try:
         await node.start()
         await server.start(host, port)
+        if settings.resp_listen is not None:
+            await redis.start(*settings.resp_listen)
         _log.info("serving", http=f"{host}:{port}", groups=sorted(node.replicas))
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -378,8 +425,10 @@ async def run(settings: Settings) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.shutdown_grace):
                 await node.retire()
+                await redis.drain(settings.shutdown_grace / 4)
                 await server.drain(settings.shutdown_grace / 2)
     finally:
+        redis.close()
         await server.close()
         node.close()
     # Let what was written last leave the sockets.

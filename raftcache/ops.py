@@ -36,9 +36,11 @@ class Status(enum.IntEnum):
     """The operation's condition does not hold; nothing changed. ``version`` is the entry's (0:
     none)."""
     NOT_AN_INTEGER = 4
-    """``Incr`` on a value that is not a decimal 64-bit integer; nothing changed."""
+    """``Incr`` on a value that is not a decimal 64-bit integer, ``IncrFloat`` on one that is no
+    number; nothing changed."""
     OVERFLOW = 5
-    """``Incr`` would leave the signed 64-bit range; nothing changed."""
+    """``Incr`` would leave the signed 64-bit range, ``IncrFloat`` that of numbers; nothing
+    changed."""
     TOO_LARGE = 6
     """The entry could never fit the group's byte budget; nothing changed, nothing was evicted."""
     SESSION_MISMATCH = 7
@@ -62,7 +64,7 @@ REFUSED: Final = frozenset((Status.UNAVAILABLE, Status.STORAGE_FULL))
 
 
 class Match(enum.IntEnum):
-    """Kinds of condition (RFC 9110 section 13.1)."""
+    """Kinds of condition: RFC 9110 section 13.1, and those of Redis's ``SET`` and ``EXPIRE``."""
 
     EXISTS = 0
     """``If-Match: *``"""
@@ -72,6 +74,18 @@ class Match(enum.IntEnum):
     """``If-Match: "1", "2"``; a missing key does not match."""
     VERSION_NOT_IN = 3
     """``If-None-Match: "1", "2"``; a missing key matches."""
+    VALUE = 4
+    """``SET ... IFEQ value``; a missing key does not match."""
+    PERSISTENT = 5
+    """``EXPIRE ... NX``: the key has no expiry. As the next four, not of a missing key."""
+    VOLATILE = 6
+    """``EXPIRE ... XX``, ``PERSIST``: it has one."""
+    LATER = 7
+    """``EXPIRE ... GT``: it has one, and the new one is later."""
+    SOONER = 8
+    """``EXPIRE ... LT``: it has none, or the new one is sooner."""
+    VOLATILE_SOONER = 9
+    """``EXPIRE ... XX LT``: it has one, and the new one is sooner."""
 
 
 class Condition(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -79,6 +93,7 @@ class Condition(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     match: Match
     versions: tuple[int, ...] = ()
+    value: bytes = b""
 
 
 class Get(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
@@ -88,7 +103,8 @@ class Get(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
 
 
 class Set(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
-    """Store a value. ``ttl_ms`` 0: no expiry. ``keep_ttl`` keeps the deadline of the old entry."""
+    """Store a value. ``ttl_ms`` 0: no expiry. ``keep_ttl`` keeps the deadline of the old entry.
+    ``get``: the result has the value before, also when the condition fails."""
 
     key: bytes
     value: bytes
@@ -96,13 +112,15 @@ class Set(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
     flags: int = 0
     condition: Condition | None = None
     keep_ttl: bool = False
+    get: bool = False
 
 
 class Delete(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
-    """Remove a key."""
+    """Remove a key. ``get``: the result has its value."""
 
     key: bytes
     condition: Condition | None = None
+    get: bool = False
 
 
 class Incr(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
@@ -115,11 +133,13 @@ class Incr(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
 
 
 class Expire(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
-    """Set the time to live from now; 0 removes the expiry. A new version: the entry changed."""
+    """Set the time to live from now; 0 removes the expiry. A new version: the entry changed.
+    ``get``: the result has the value."""
 
     key: bytes
     ttl_ms: int
     condition: Condition | None = None
+    get: bool = False
 
 
 class Configure(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
@@ -132,15 +152,94 @@ class Configure(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
     max_sessions: int
 
 
-Simple = Get | Set | Delete | Incr | Expire
+class Append(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
+    """Add to the end of a value; a missing key counts as empty. Keeps the expiry. ``number`` of the
+    result is the length, which may not pass ``max_bytes``."""
+
+    key: bytes
+    value: bytes
+    max_bytes: int
+
+
+class SetRange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
+    """Overwrite from ``offset`` on, zero bytes before that where there is nothing yet. An empty
+    ``value`` changes nothing. Otherwise as ``Append``."""
+
+    key: bytes
+    offset: int
+    value: bytes
+    max_bytes: int
+
+
+class IncrFloat(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
+    """Add ``by``, a decimal number as text; ``value`` of the result is the sum, as text. Keeps the
+    expiry. ``machine.floats`` has the arithmetic."""
+
+    key: bytes
+    by: bytes
+
+
+class Move(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
+    """Give ``to`` (of the same group) the entry of ``key``, flags and expiry too. ``copy``: ``key``
+    keeps it. An existing ``to`` is ``PRECONDITION_FAILED`` unless ``replace``."""
+
+    key: bytes
+    to: bytes
+    copy: bool = False
+    replace: bool = True
+
+
+class SetMany(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14):
+    """Store (key, value) pairs of one group, without expiry, all of them or none. ``only_new``:
+    none when one of the keys exists (``PRECONDITION_FAILED``)."""
+
+    items: tuple[tuple[bytes, bytes], ...]
+    only_new: bool = False
+
+    @property
+    def key(self) -> bytes:
+        """The one that decides the group."""
+        return self.items[0][0]
+
+
+class Clear(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=12):
+    """Remove every entry of the group."""
+
+
+class Count(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
+    """How many entries the group has (``number``). A read."""
+
+
+class Scan(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=15):
+    """About ``count`` keys from ``place`` on (``machine.scan``), those that match. ``value`` of the
+    result is ``encode_keys`` of them, ``number`` the place to go on from, 0 at the end. A read."""
+
+    place: int
+    count: int
+    pattern: bytes | None = None
+    slot: int = -1
+
+
+class RandomKey(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=16):
+    """Some key (``value``); ``draw`` decides which. A read."""
+
+    draw: int
+
+
+Simple = Get | Set | Delete | Incr | Expire | Append | SetRange | IncrFloat | Move | SetMany
 
 
 class Atomic(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
-    """Several operations applied together, all or nothing: when one fails (any status but ``OK``,
-    ``CREATED``, or ``NOT_FOUND`` of a ``Get``/``Delete``/``Expire``) none is applied. Results in
-    ``parts``."""
+    """Several operations applied together, results in ``parts``. All or nothing: when one fails
+    (any status but ``OK``, ``CREATED``, or ``NOT_FOUND`` of a ``Get``/``Delete``/``Expire``) none
+    is applied. With ``independent`` each stands for itself, as in Redis's ``EXEC``.
+
+    ``watched`` are (key, version) pairs, 0 for a missing key: unless all still hold, nothing is
+    applied and the result is ``PRECONDITION_FAILED`` without parts."""
 
     ops: tuple[Simple, ...]
+    independent: bool = False
+    watched: tuple[tuple[bytes, int], ...] = ()
 
 
 class Once(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
@@ -149,11 +248,25 @@ class Once(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
 
     session: bytes
     seq: int
-    op: Set | Delete | Incr | Expire | Atomic
+    op: Set | Delete | Incr | Expire | Append | SetRange | IncrFloat | Move | SetMany | Atomic
 
 
-Write = Set | Delete | Incr | Expire | Atomic | Once
-Op = Get | Set | Delete | Incr | Expire | Configure | Atomic | Once
+Read = Get | Count | Scan | RandomKey
+Write = (
+    Set
+    | Delete
+    | Incr
+    | Expire
+    | Append
+    | SetRange
+    | IncrFloat
+    | Move
+    | SetMany
+    | Clear
+    | Atomic
+    | Once
+)
+Op = Read | Write | Configure
 
 
 class Result(msgspec.Struct, array_like=True, gc=False):
@@ -183,6 +296,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 _encoder = msgspec.msgpack.Encoder()
+_keys_decoder = msgspec.msgpack.Decoder(list[bytes])
 _batch_decoder = msgspec.msgpack.Decoder(Batch)
 
 
@@ -194,3 +308,13 @@ def encode_batch(batch: Batch) -> bytes:
 def decode_batch(payload: bytes) -> Batch:
     """Inverse of ``encode_batch``; raises ``msgspec.MsgspecError`` on anything else."""
     return _batch_decoder.decode(payload)
+
+
+def encode_keys(keys: list[bytes]) -> bytes:
+    """The keys that a ``Scan`` found, as one value."""
+    return _encoder.encode(keys)
+
+
+def decode_keys(value: bytes) -> list[bytes]:
+    """Inverse of ``encode_keys``."""
+    return _keys_decoder.decode(value)

@@ -15,12 +15,14 @@ from cachetools import FIFOCache
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Batch, Configure, Get, Op, Result, encode_batch
+from raftcache.ops import Batch, Configure, Get, Op, Result, Scan, encode_batch
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import Peers
+from raftcache.requests import Request
 from raftcache.runtime import Runtime
+from raftcache.scans import Scans
 
 MAX_BATCH_OPERATIONS: Final = 4096
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -41,20 +43,6 @@ class ReplicaOptions(msgspec.Struct, frozen=True):
     configure: Configure
     touch_interval_s: float
     max_in_flight: int
-
-
-Finish = Callable[[Outcome, Sequence[Result]], None]
-
-
-class Request:
-    """Operations that end together. ``finish`` gets one result each when ``APPLIED``, else none."""
-
-    __slots__ = ("finish", "ops", "size")
-
-    def __init__(self, ops: Sequence[Op], size: int, finish: Finish) -> None:
-        self.ops = ops
-        self.size = size
-        self.finish = finish
 
 
 class _MachineAdapter:
@@ -114,6 +102,7 @@ class Replica:
         """When the use of a key was last written down."""
         self._configuring = False
         self._clock_base_ms, self._clock_at = 0, runtime.now()
+        self._scans = Scans(runtime, lambda: self.machine)
         self._leading = False
         self.raft = group_type(
             group,
@@ -246,7 +235,7 @@ class Replica:
     # -- reads
 
     def read(self, request: Request, *, lease: bool = False) -> None:
-        """Linearizable reads (operations are all ``Get``); ``NOT_APPLIED`` when not the leader."""
+        """Linearizable reads (operations are all ``Read``); ``NOT_APPLIED`` when not the leader."""
         (self._lease_reads if lease else self._reads).append(request)
         self._schedule()
 
@@ -277,7 +266,10 @@ class Replica:
         machine, now_ms = self.machine, self.clock_ms()
         slack = now_ms - machine.time_ms
         for request in reads:
-            results = [machine.read(op.key) for op in request.ops if type(op) is Get]
+            if type(request.ops[0]) is Scan:
+                self._scans.serve(request)
+                continue
+            results = [machine.query(op) for op in request.ops]
             if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self._decides():
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
@@ -314,9 +306,9 @@ class Replica:
         if not touched:
             self._touched_since = now
         for op, result in zip(ops, results, strict=True):
-            key = op.key  # type: ignore[union-attr]
-            if result.value is None or len(touched) >= MAX_TOUCHED:
+            if result.value is None or len(touched) >= MAX_TOUCHED or type(op) is not Get:
                 continue
+            key = op.key
             if key not in noted or noted[key] < stale:
                 noted[key] = now
                 touched[key] = None

@@ -18,11 +18,24 @@ from typing import Final
 from raftcache.forwarding import Forward, Forwarder, Kind, Ticket, size_of
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Atomic, Get, Once, Op, Result, Set, Simple, Status, Write
+from raftcache.ops import (
+    Atomic,
+    Get,
+    Once,
+    Op,
+    Read,
+    Result,
+    Scan,
+    Set,
+    Simple,
+    Status,
+    Write,
+)
 from raftcache.partition import SlotMap
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.replica import Finish, Replica, Request
+from raftcache.replica import Replica
+from raftcache.requests import Finish, Request
 from raftcache.runtime import Runtime
 from raftcache.service import Consistency
 
@@ -33,6 +46,7 @@ _READ_KIND: Final = {
 }
 
 
+_READS: Final = Read.__args__
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
 _STORAGE_FULL: Final = Result(Status.STORAGE_FULL)
@@ -108,25 +122,49 @@ class Router:
     ) -> asyncio.Future[list[Result]]:
         """See ``Service.batch``."""
         future: asyncio.Future[list[Result]] = self._runtime.future()
+
+        def finish(results: list[Result]) -> None:
+            if not future.done():
+                future.set_result(results)
+
+        self.submit(ops, deadline, finish, atomic=atomic)
+        return future
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        atomic: bool = False,
+        group: int | None = None,
+        max_staleness: float | None = None,
+    ) -> None:
+        """See ``Service.submit``."""
         results: list[Result] = [_UNAVAILABLE] * len(ops)
-        parts = self._split(ops, results)
+        if group is None:
+            parts = self._split(ops, results)
+        else:
+            parts = {group: list(range(len(ops)))}
         if not parts:
-            future.set_result(results)
-            return future
+            finish(results)
+            return
         left = len(parts)
 
         def ended() -> None:
             nonlocal left
             left -= 1
-            if left == 0 and not future.done():
-                future.set_result(results)
+            if left == 0:
+                finish(results)
 
-        for group, positions in parts.items():
+        for number, positions in parts.items():
             part = [ops[i] for i in positions]
-            self._admit(self._part(group, part, positions, results, deadline, atomic, ended))
-        return future
+            ticket = self._part(number, part, positions, results, deadline, atomic, ended)
+            if max_staleness is not None and ticket.kind is Kind.READ:
+                ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness
+            self._admit(ticket)
 
-    def _split(self, ops: Sequence[Get | Write], results: list[Result]) -> dict[int, list[int]]:
+    def _split(self, ops: Sequence[Read | Write], results: list[Result]) -> dict[int, list[int]]:
         """Group -> positions, in order."""
         parts: dict[int, list[int]] = {}
         group_of = self._group_of
@@ -146,18 +184,20 @@ class Router:
     def _part(
         self,
         group: int,
-        part: list[Get | Write],
+        part: list[Read | Write],
         positions: list[int],
         results: list[Result],
         deadline: float,
         atomic: bool,
         ended: Callable[[], None],
     ) -> Ticket:
-        reading = all(type(op) is Get for op in part)
+        reading = all(type(op) in _READS for op in part)
         kind = Kind.READ if reading else Kind.WRITE
+        if type(part[0]) is Scan:
+            kind = Kind.SCAN
         size = sum([size_of(op) for op in part])
         count = len(part)
-        wrapped: Sequence[Get | Write] = part
+        wrapped: Sequence[Read | Write] = part
         if atomic and not reading:
             wrapped = (_atomic(part),)
 
@@ -169,7 +209,7 @@ class Router:
             ended()
 
         ticket = Ticket(group, kind, wrapped, size, deadline, finish)
-        ticket.repeatable = reading or all(type(op) in (Get, Once) for op in wrapped)
+        ticket.repeatable = reading or all(type(op) in (*_READS, Once) for op in wrapped)
         return ticket
 
     def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
@@ -184,6 +224,11 @@ class Router:
         ticket.target = target
         self._admit(ticket)
         return future
+
+    def leaders(self) -> dict[int, str]:
+        """Group -> its leader, as far as known here."""
+        known = {group: replica.raft.leader for group, replica in self._replicas.items()}
+        return self._hints | {group: leader for group, leader in known.items() if leader}
 
     # -- a ticket's way
 
@@ -348,7 +393,7 @@ def ask(
     """Give a request to the replica on this node."""
     if kind is Kind.WRITE:
         replica.write(request)
-    elif kind is Kind.READ:
+    elif kind in (Kind.READ, Kind.SCAN):
         replica.read(request)
     elif kind is Kind.LEASE_READ:
         replica.read(request, lease=True)
@@ -358,16 +403,18 @@ def ask(
         router.begin_transfer(replica, target, request.finish)
 
 
-def _key(op: Get | Write | Op) -> bytes | None:
+def _key(op: Op) -> bytes | None:
     """The key that decides the group; ``None`` when there is none."""
     if isinstance(op, Once):
         return _key(op.op)
     if isinstance(op, Atomic):
-        return op.ops[0].key if op.ops else None
+        if op.ops:
+            return op.ops[0].key
+        return op.watched[0][0] if op.watched else None
     return getattr(op, "key", None)
 
 
-def _atomic(part: Sequence[Get | Write]) -> Write:
+def _atomic(part: Sequence[Read | Write]) -> Write:
     """All operations of a part as one. With an idempotency key its first session names the
     whole."""
     plain: list[Simple] = []
@@ -376,7 +423,7 @@ def _atomic(part: Sequence[Get | Write]) -> Write:
         if isinstance(op, Once) and not isinstance(op.op, Atomic):
             session = session or (op.session, op.seq)
             plain.append(op.op)
-        elif not isinstance(op, (Once, Atomic)):
+        elif isinstance(op, Simple):
             plain.append(op)
     atomic = Atomic(tuple(plain))
     return atomic if session is None else Once(session[0], session[1], atomic)

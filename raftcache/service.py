@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
-from raftcache.ops import Get, Result, Write
+from raftcache.ops import Get, Read, Result, Write
 
 
 class Consistency(enum.Enum):
@@ -86,6 +86,28 @@ class Service(Protocol):
         """Monotonic seconds."""
         ...
 
+    def wall(self) -> float:
+        """Unix time in seconds, by this node's clock."""
+        ...
+
+    def draw(self) -> int:
+        """A random number of 63 bits."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """This node's id."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what is acknowledged is on disk."""
+        ...
+
+    def leaders(self) -> dict[int, str]:
+        """Group -> its leader, of those that this node knows."""
+        ...
+
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         """One write, acknowledged after commit and apply."""
         ...
@@ -107,6 +129,20 @@ class Service(Protocol):
         makes the part of each group all-or-nothing, and exactly once as a whole when its first
         write is a ``Once`` (a group's part that fails reports ``ABORTED``
         for the others)."""
+        ...
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[list[Result]], None],
+        *,
+        group: int | None = None,
+        max_staleness: float | None = None,
+    ) -> None:
+        """``batch`` without a future: ``finish`` is called once, perhaps at once. ``group``: of
+        operations that have no key; a ``Scan`` goes alone. ``max_staleness`` (seconds): the reads
+        of a group that nothing is written to may be answered by this node's replica."""
         ...
 
     def status(self) -> ClusterStatus:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from raftcache.cli import demo, keys, serve, status
+from raftcache.cli import bench, demo, keys, serve, status
 
 
 def _version(asked: bool) -> None:
@@ -45,6 +45,7 @@ def build(command: str | None) -> typer.Typer:
     demo.add_to(app)
     status.add_to(app)
     keys.add_to(app)
+    bench.add_to(app)
     return app
 
 

@@ -54,6 +54,16 @@ def demo(
             help="HTTP port of the first node, the others follow; 0 finds free ones.",
         ),
     ] = 8001,
+    resp_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="P",
+            min=0,
+            max=65_000,
+            help="Redis port of the first node, the others follow; 0 finds free ones.",
+            show_default="6379, or free ones when that is taken",
+        ),
+    ] = None,
     data_dir: Annotated[
         Path | None,
         typer.Option(
@@ -80,8 +90,9 @@ def demo(
         typer.Option(
             metavar="CMD",
             help="Run this shell command against the cluster, then stop all and exit with its"
-            " status. It finds RAFTCACHE_URLS (comma-separated base URLs) and RAFTCACHE_PIDS (the"
-            " nodes' process ids, same order) in its environment.",
+            " status. It finds RAFTCACHE_URLS (comma-separated base URLs), RAFTCACHE_RESP"
+            " (host:port for Redis clients, same order) and RAFTCACHE_PIDS (the nodes' process ids,"
+            " same order) in its environment.",
             show_default=False,
         ),
     ] = None,
@@ -93,7 +104,7 @@ def demo(
 
     settings = {"max_memory": max_memory, "policy": policy}
     given = {name: value for name, value in settings.items() if value is not None}
-    plan = Plan(nodes, groups, port, data_dir, memory, given)
+    plan = Plan(nodes, groups, port, resp_port, data_dir, memory, given)
     _on_signals(_raise_stop)
     try:
         status = _play(plan, run)
@@ -175,6 +186,7 @@ def _run(cluster: Cluster, deaths: Deaths, command: str) -> int:
     """Run the command, hand signals on to it, and return its status as a shell would."""
     environment = os.environ | {
         "RAFTCACHE_URLS": ",".join(cluster.urls),
+        "RAFTCACHE_RESP": ",".join(cluster.resp),
         "RAFTCACHE_PIDS": ",".join(map(str, cluster.pids)),
     }
     # On a terminal the command stays in our process group, or it could not read from the terminal;
@@ -212,9 +224,9 @@ def _introduce(
     console.print(f"Logs in {cluster.directory}/NODE.log{end}\n", soft_wrap=True)
     if brief:
         return
-    nodes = table("Nodes", ("node", "url"), ("pid",))
+    nodes = table("Nodes", ("node", "url", "redis"), ("pid",))
     for node in cluster.nodes:
-        nodes.add_row(node.id, node.url, str(node.process.pid))
+        nodes.add_row(node.id, node.url, node.resp, str(node.process.pid))
     console.print(nodes)
     leaders = table("Who leads what", ("group", "leader", "replicas"), ("slots",))
     for group in status["groups"]:

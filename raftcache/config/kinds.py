@@ -61,8 +61,10 @@ def _members(value: object) -> object:
     members = []
     for part in filter(None, (part.strip() for part in value.split(","))):
         identifier, _, addresses = part.partition("=")
-        peer, _, http = addresses.partition("/")
-        members.append({"id": identifier.strip(), "peer": peer.strip(), "http": http.strip()})
+        peer, _, clients = addresses.partition("/")
+        http, _, resp = clients.partition("/")
+        member = {"id": identifier.strip(), "peer": peer.strip(), "http": http.strip()}
+        members.append(member | ({"resp": resp.strip()} if resp else {}))
     if not members:
         raise ValueError("no members")
     return members
@@ -72,7 +74,9 @@ ADDRESS: Final = Kind("HOST:PORT", "an address such as 10.0.0.1:7001 or [::1]:70
 DURATION: Final = Kind("DURATION", "a duration such as 200ms, 5s, 10m or 1h")
 SIZE: Final = Kind("SIZE", "a size such as 64mb, 1gb or a number of bytes")
 MEMBERS: Final = Kind(
-    "MEMBERS", "id=peer-host:port/http-host:port for each node, separated by commas"
+    "MEMBERS",
+    "id=peer-host:port/http-host:port or id=peer-host:port/http-host:port/redis-host:port for each"
+    " node, separated by commas",
 )
 NODE: Final = Kind("ID", "1 to 63 letters, digits, dots, dashes and underscores")
 
@@ -86,11 +90,13 @@ Whole = Annotated[int, Kind("N", "a whole number")]
 
 
 class Member(BaseModel, frozen=True, extra="forbid"):
-    """One node of the cluster: where its peers and where its clients reach it."""
+    """One node of the cluster: where its peers and where its clients reach it. ``resp``: Redis
+    clients; ``None``: it does not listen for them."""
 
     id: Identifier
     peer: Address
     http: Address
+    resp: Annotated[Address | None, ADDRESS] = None
 
 
 Members = Annotated[tuple[Member, ...], NoDecode, BeforeValidator(_members), MEMBERS]

@@ -54,13 +54,15 @@ def _seconds(value: float) -> str:
 
 def _membership_problems(settings: Settings) -> Iterable[str]:
     s = settings
-    for what in ("id", "peer", "http"):
-        values = [getattr(member, what) for member in s.members]
+    for what in ("id", "peer", "http", "resp"):
+        values = [value for member in s.members if (value := getattr(member, what)) is not None]
         for value in sorted({value for value in values if values.count(value) > 1}):
             yield f"members: {what} {value} appears more than once; it should be one member's only"
     for member in s.members:
         if member.peer == member.http:
             yield f"members: {member.id} has {member.peer} for both peers and http; use two ports"
+        if member.resp in (member.peer, member.http):
+            yield f"members: {member.id} has {member.resp} for resp and more; use two ports"
     if s.node not in s.member_ids:
         yield f"node: {s.node!r}; it should be one of the members: {', '.join(s.member_ids)}"
     if s.replication > len(s.members):

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     members: Members = _setting(
         "Cluster",
         "Every node of the cluster, in the same order on all of them. In TOML, a [[members]] table"
-        " with id, peer and http for each.",
+        " with id, peer, http and, to serve Redis clients, resp for each.",
         min_length=1,
     )
     cluster: Identifier = _setting(
@@ -176,6 +176,21 @@ class Settings(BaseSettings):
         default=None,
         shown_default="this member's http address",
     )
+    resp_bind: Annotated[Address | None, ADDRESS] = _setting(
+        "Network",
+        "Listen here for Redis clients.",
+        default=None,
+        shown_default="this member's resp address, if it has one",
+    )
+    max_clients: Whole = _setting(
+        "Network", "Redis clients connected to this node at a time.", default=10_000, ge=1
+    )
+    readonly_staleness: Duration = _setting(
+        "Network",
+        "How old the state may be that a Redis client reads after READONLY.",
+        default=1.0,
+        ge=0,
+    )
     max_frame: Size = _setting(
         "Network",
         "Largest message between nodes; a peer that sends more is cut off.",
@@ -290,3 +305,9 @@ class Settings(BaseSettings):
     def http_listen(self) -> tuple[str, int]:
         """Host and port to listen on for clients."""
         return split_address(self.http_bind or self.me.http)
+
+    @property
+    def resp_listen(self) -> tuple[str, int] | None:
+        """Host and port to listen on for Redis clients."""
+        address = self.resp_bind or self.me.resp
+        return None if address is None else split_address(address)

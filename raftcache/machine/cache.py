@@ -9,11 +9,13 @@ operation.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import chain, islice
 from typing import Final
 
 from raftcache.machine.costs import Entry, entry_cost
 from raftcache.machine.expiry import Deadlines
 from raftcache.machine.policies import Lru, Policy, rebuild
+from raftcache.ops import Result, Status
 
 PURGES_PER_BATCH: Final = 1024
 """About a millisecond and a half."""
@@ -119,6 +121,25 @@ class Cache:
     def _expire(self, key: bytes) -> None:
         self.remove(key)
         self.expirations += 1
+
+    def clear(self) -> None:
+        """Remove every entry: one change. Takes a few ten milliseconds for a million."""
+        self.entries.clear()
+        self.policy = rebuild(self.policy.name, self.entries, [])
+        self.policy.resize(self.budget)
+        self.deadlines = Deadlines(self.entries)
+        self.used = 0
+        self.version += 1
+
+    def random_key(self, draw: int) -> Result:
+        """Some key that is not past its deadline. Takes milliseconds for a million."""
+        count = len(self.entries)
+        if count:
+            start = draw % count
+            for key in chain(islice(self.entries, start, None), islice(self.entries, start)):
+                if self.live(key) is not None:
+                    return Result(Status.OK, value=key)
+        return Result(Status.NOT_FOUND)
 
     def touch(self, keys: Iterable[bytes]) -> None:
         """Count a use of each of the keys that are there."""

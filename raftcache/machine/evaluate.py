@@ -8,18 +8,22 @@ from typing import Any, Final
 
 from raftcache.machine.cache import Cache
 from raftcache.machine.costs import Entry
+from raftcache.machine.floats import FloatError, add_floats
 from raftcache.ops import (
     INT64_MAX,
     INT64_MIN,
     MAX_TTL_MS,
+    Append,
     Condition,
     Delete,
     Expire,
     Get,
     Incr,
+    IncrFloat,
     Match,
     Result,
     Set,
+    SetRange,
     Status,
 )
 
@@ -45,8 +49,8 @@ Evaluate = Callable[[Cache, Any, Entry | None, int], Evaluated]
 """(cache, operation, the key's entry, the version a change would get); changes nothing."""
 
 
-def holds(condition: Condition, entry: Entry | None) -> bool:
-    """Whether the condition is true of the entry."""
+def holds(condition: Condition, entry: Entry | None, deadline: int = 0) -> bool:
+    """Whether the condition is true of the entry, which is to get that ``deadline``."""
     match condition.match:
         case Match.EXISTS:
             return entry is not None
@@ -56,10 +60,24 @@ def holds(condition: Condition, entry: Entry | None) -> bool:
             return entry is not None and entry[1] in condition.versions
         case Match.VERSION_NOT_IN:
             return entry is None or entry[1] not in condition.versions
+        case Match.VALUE:
+            return entry is not None and entry[0] == condition.value
+        case Match.PERSISTENT:
+            return entry is not None and not entry[2]
+        case Match.VOLATILE:
+            return entry is not None and entry[2] > 0
+        case Match.LATER:
+            return entry is not None and 0 < entry[2] < deadline
+        case Match.SOONER:
+            return entry is not None and (not entry[2] or deadline < entry[2])
+        case Match.VOLATILE_SOONER:
+            return entry is not None and deadline < entry[2]
 
 
-def _refused(entry: Entry | None) -> Evaluated:
-    return Result(Status.PRECONDITION_FAILED, 0 if entry is None else entry[1]), NOTHING
+def _refused(entry: Entry | None, get: bool = False) -> Evaluated:
+    if entry is None:
+        return Result(Status.PRECONDITION_FAILED), NOTHING
+    return Result(Status.PRECONDITION_FAILED, entry[1], entry[0] if get else None), NOTHING
 
 
 def _invalid() -> Evaluated:
@@ -71,13 +89,34 @@ def _make_entry(value: bytes, version: int, deadline: int, flags: int) -> Entry:
 
 
 def _stored(
-    cache: Cache, key: bytes, old: Entry | None, entry: Entry, number: int = 0
+    cache: Cache,
+    key: bytes,
+    old: Entry | None,
+    entry: Entry,
+    number: int = 0,
+    value: bytes | None = None,
 ) -> Evaluated:
     if cache.budget and not cache.fits(cache.cost(key, entry)):
         return Result(Status.TOO_LARGE), NOTHING
     ttl_ms = entry[2] - cache.time_ms if entry[2] else -1
     status = CREATED if old is None else OK
-    return Result(status, entry[1], None, ttl_ms, 0, number), entry
+    return Result(status, entry[1], value, ttl_ms, 0, number), entry
+
+
+def _changed(
+    cache: Cache,
+    key: bytes,
+    old: Entry | None,
+    content: bytes,
+    version: int,
+    number: int = 0,
+    value: bytes | None = None,
+) -> Evaluated:
+    """Another content; expiry and flags stay."""
+    deadline = 0 if old is None else old[2]
+    flags = old[3] if old is not None and len(old) == 4 else 0
+    entry = _make_entry(content, version, deadline, flags)
+    return _stored(cache, key, old, entry, number, value)
 
 
 def _get(cache: Cache, op: Get, entry: Entry | None, version: int) -> Evaluated:
@@ -99,11 +138,13 @@ def _set(cache: Cache, op: Set, entry: Entry | None, version: int) -> Evaluated:
     if op.keep_ttl and ttl_ms:
         return _invalid()
     if op.condition is not None and not holds(op.condition, entry):
-        return _refused(entry)
+        return _refused(entry, op.get)
     deadline = cache.time_ms + ttl_ms if ttl_ms else 0
     if op.keep_ttl and entry is not None:
         deadline = entry[2]
-    return _stored(cache, op.key, entry, _make_entry(op.value, version, deadline, op.flags))
+    before = entry[0] if op.get and entry is not None else None
+    changed = _make_entry(op.value, version, deadline, op.flags)
+    return _stored(cache, op.key, entry, changed, value=before)
 
 
 def _delete(cache: Cache, op: Delete, entry: Entry | None, version: int) -> Evaluated:
@@ -111,7 +152,7 @@ def _delete(cache: Cache, op: Delete, entry: Entry | None, version: int) -> Eval
         return _refused(entry)
     if entry is None:
         return Result(NOT_FOUND), NOTHING
-    return Result(OK), Effect.REMOVE
+    return Result(OK, value=entry[0] if op.get else None), Effect.REMOVE
 
 
 def parse_integer(value: bytes) -> int | None:
@@ -136,22 +177,50 @@ def _incr(cache: Cache, op: Incr, entry: Entry | None, version: int) -> Evaluate
     number += op.by
     if not INT64_MIN <= number <= INT64_MAX:
         return Result(Status.OVERFLOW), NOTHING
-    deadline = 0 if entry is None else entry[2]
-    flags = entry[3] if entry is not None and len(entry) == 4 else 0
-    changed = _make_entry(b"%d" % number, version, deadline, flags)
-    return _stored(cache, op.key, entry, changed, number)
+    return _changed(cache, op.key, entry, b"%d" % number, version, number)
+
+
+def _incr_float(cache: Cache, op: IncrFloat, entry: Entry | None, version: int) -> Evaluated:
+    try:
+        text = add_floats(b"0" if entry is None else entry[0], op.by)
+    except FloatError as error:
+        status = Status.OVERFLOW if error.overflow else Status.NOT_AN_INTEGER
+        return Result(status), NOTHING
+    return _changed(cache, op.key, entry, text, version, value=text)
+
+
+def _append(cache: Cache, op: Append, entry: Entry | None, version: int) -> Evaluated:
+    content = op.value if entry is None else entry[0] + op.value
+    if len(content) > op.max_bytes:
+        return Result(Status.TOO_LARGE), NOTHING
+    return _changed(cache, op.key, entry, content, version, len(content))
+
+
+def _set_range(cache: Cache, op: SetRange, entry: Entry | None, version: int) -> Evaluated:
+    content = b"" if entry is None else entry[0]
+    if op.offset < 0:
+        return _invalid()
+    if not op.value:
+        status = NOT_FOUND if entry is None else OK
+        return Result(status, number=len(content)), NOTHING
+    end = op.offset + len(op.value)
+    if end > op.max_bytes:
+        return Result(Status.TOO_LARGE), NOTHING
+    content = content[: op.offset].ljust(op.offset, b"\0") + op.value + content[end:]
+    return _changed(cache, op.key, entry, content, version, len(content))
 
 
 def _expire(cache: Cache, op: Expire, entry: Entry | None, version: int) -> Evaluated:
     if not 0 <= op.ttl_ms <= MAX_TTL_MS:
         return _invalid()
-    if op.condition is not None and not holds(op.condition, entry):
-        return _refused(entry)
+    deadline = cache.time_ms + op.ttl_ms if op.ttl_ms else 0
+    if op.condition is not None and not holds(op.condition, entry, deadline):
+        return _refused(entry, op.get)
     if entry is None:
         return Result(NOT_FOUND), NOTHING
-    deadline = cache.time_ms + op.ttl_ms if op.ttl_ms else 0
     flags = entry[3] if len(entry) == 4 else 0
-    return _stored(cache, op.key, entry, _make_entry(entry[0], version, deadline, flags))
+    changed = _make_entry(entry[0], version, deadline, flags)
+    return _stored(cache, op.key, entry, changed, value=entry[0] if op.get else None)
 
 
 EVALUATE: Final[dict[type, Evaluate]] = {
@@ -160,5 +229,8 @@ EVALUATE: Final[dict[type, Evaluate]] = {
     Delete: _delete,
     Incr: _incr,
     Expire: _expire,
+    Append: _append,
+    SetRange: _set_range,
+    IncrFloat: _incr_float,
 }
 MAY_MISS: Final = (Get, Delete, Expire)

@@ -9,17 +9,24 @@ from hypothesis import strategies as st
 from raftcache.machine import Machine
 from raftcache.machine.policies import POLICIES
 from raftcache.ops import (
+    Append,
     Atomic,
     Batch,
+    Clear,
     Condition,
     Configure,
+    Count,
     Delete,
     Expire,
     Get,
     Incr,
+    IncrFloat,
     Match,
+    Move,
     Once,
     Set,
+    SetMany,
+    SetRange,
 )
 
 Strategy = st.SearchStrategy[Any]
@@ -32,7 +39,7 @@ values = st.one_of(
 policies = st.sampled_from(sorted(POLICIES))
 conditions = st.one_of(
     st.none(),
-    st.builds(Condition, st.sampled_from(Match), st.lists(st.integers(0, 12)).map(tuple)),
+    st.builds(Condition, st.sampled_from(Match), st.lists(st.integers(0, 12)).map(tuple), values),
 )
 ttls = st.one_of(st.just(0), st.integers(1, 50))
 
@@ -41,13 +48,23 @@ sets = st.one_of(
     st.builds(Set, keys, values),
     st.builds(Set, keys, values, ttls, st.integers(0, 3), conditions),
     st.builds(Set, keys, values, keep_ttl=st.just(True)),
+    st.builds(Set, keys, values, condition=conditions, get=st.just(True)),
 )
-deletes = st.builds(Delete, keys, conditions)
+deletes = st.builds(Delete, keys, conditions, st.booleans())
 incrs = st.builds(Incr, keys, st.integers(-3, 2**62), conditions)
-expires = st.builds(Expire, keys, ttls, conditions)
-simple = st.one_of(gets, sets, deletes, incrs, expires)
+expires = st.builds(Expire, keys, ttls, conditions, st.booleans())
+appends = st.builds(Append, keys, values, st.sampled_from([20, 1000]))
+ranges = st.builds(SetRange, keys, st.integers(-1, 9), values, st.sampled_from([20, 1000]))
+floats = st.builds(IncrFloat, keys, st.sampled_from([b"0.1", b"-1", b"1e40", b"x", b"inf"]))
+moves = st.builds(Move, keys, keys, st.booleans(), st.booleans())
+pairs = st.lists(st.tuples(keys, values), min_size=1, max_size=3).map(tuple)
+many = st.builds(SetMany, pairs, st.booleans())
+strings = st.one_of(appends, ranges, moves, many)
+simple = st.one_of(gets, sets, deletes, incrs, expires, strings, st.builds(Clear), st.builds(Count))
 writes = st.one_of(sets, deletes, incrs, expires)
-atomics = st.builds(Atomic, st.lists(simple, max_size=5).map(tuple))
+parts = st.one_of(gets, writes, writes, strings, floats)
+watched = st.lists(st.tuples(keys, st.sampled_from([0, 0, 1, 2, 3])), max_size=1).map(tuple)
+atomics = st.builds(Atomic, st.lists(parts, max_size=5).map(tuple), st.booleans(), watched)
 onces = st.builds(
     Once,
     st.sampled_from([b"s1", b"s2", b"s3", b"s4"]),
@@ -61,7 +78,7 @@ configures = st.builds(
     st.integers(0, 60),
     st.integers(0, 4),
 )
-operations = st.one_of(simple, simple, simple, atomics, onces, configures)
+operations = st.one_of(simple, simple, simple, floats, atomics, onces, configures)
 """All kinds, with small budgets and short times, so that evictions and expiries are many."""
 
 
@@ -95,11 +112,28 @@ wild_writes = st.one_of(
     st.builds(Delete, keys, wild_conditions),
     st.builds(Incr, keys, wild_integers, wild_conditions),
     st.builds(Expire, keys, wild_integers, wild_conditions),
+    st.builds(Append, keys, wild_values, wild_integers),
+    st.builds(
+        SetRange, keys, st.one_of(wild_integers, st.integers(0, 99)), wild_values, st.just(99)
+    ),
+    st.builds(SetRange, keys, wild_integers, wild_values, st.integers(-5, 1000)),
+    st.builds(IncrFloat, keys, wild_values),
+    st.builds(Move, keys, keys, st.booleans(), st.booleans()),
+    st.builds(
+        SetMany, st.lists(st.tuples(keys, wild_values), max_size=3).map(tuple), st.booleans()
+    ),
 )
 wild_simple = st.one_of(st.builds(Get, keys), wild_writes)
-wild_atomics = st.builds(Atomic, st.lists(wild_simple, max_size=4).map(tuple))
+wild_atomics = st.builds(
+    Atomic,
+    st.lists(wild_simple, max_size=4).map(tuple),
+    st.booleans(),
+    st.lists(st.tuples(keys, wild_integers), max_size=2).map(tuple),
+)
 wild_operations = st.one_of(
     wild_simple,
+    st.builds(Clear),
+    st.builds(Count),
     wild_atomics,
     st.builds(Once, st.binary(max_size=3), wild_integers, st.one_of(wild_writes, wild_atomics)),
     st.builds(
@@ -110,6 +144,15 @@ wild_operations = st.one_of(
         wild_integers,
     ),
 )
+
+
+def written(op: Any) -> list[bytes]:
+    """The keys that exist after ``op``, perhaps new, when it succeeded."""
+    if type(op) is SetMany:
+        return [key for key, _ in op.items]
+    if type(op) is Move:
+        return [op.to]
+    return [op.key] if type(op) in (Set, Incr, Append, SetRange, IncrFloat) else []
 
 
 def wild_logs() -> Strategy:

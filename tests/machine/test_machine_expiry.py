@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_strategies import configured, image, keys, logs, policies, simple
+from machine_strategies import configured, image, keys, logs, policies, simple, written
 
 from raftcache.machine import Machine
 from raftcache.machine.cache import PURGES_PER_BATCH
@@ -42,8 +42,8 @@ def test_what_expired_is_never_seen_again_unless_written(policy: str, log: list[
     for batch in log:  # clock readings jump back and forth, as leaders change
         results = machine.apply(batch)
         for op, result in zip(batch.ops, results, strict=True):
-            if type(op) in (Set, Incr) and result.status <= Status.CREATED:
-                dead.discard(op.key)
+            if result.status <= Status.CREATED:
+                dead.difference_update(written(op))
         for key in ALL:
             if machine.read(key).status is Status.NOT_FOUND:
                 dead.add(key)

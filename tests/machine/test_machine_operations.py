@@ -13,17 +13,23 @@ from raftcache.ops import (
     INT64_MAX,
     INT64_MIN,
     MAX_TTL_MS,
+    Append,
     Atomic,
     Batch,
+    Clear,
     Condition,
     Configure,
+    Count,
     Delete,
     Expire,
     Get,
     Incr,
     Match,
+    Move,
     Result,
     Set,
+    SetMany,
+    SetRange,
     Status,
 )
 
@@ -192,10 +198,17 @@ class Model:
         left = deadline - self.now if deadline else -1
         return Result(Status.OK if existed else Status.CREATED, self.version, ttl_ms=left)
 
-    def allows(self, condition: Condition | None, version: int | None) -> bool:
+    def allows(self, condition: Condition | None, entry: Any, after: int = 0) -> bool:
         if condition is None:
             return True
+        value, version, deadline = (None, None, 0) if entry is None else entry[:3]
         return {
+            Match.VALUE: value == condition.value,
+            Match.PERSISTENT: entry is not None and deadline == 0,
+            Match.VOLATILE: deadline > 0,
+            Match.LATER: deadline > 0 and after > deadline,
+            Match.SOONER: entry is not None and (deadline == 0 or after < deadline),
+            Match.VOLATILE_SOONER: deadline > 0 and after < deadline,
             Match.EXISTS: version is not None,
             Match.ABSENT: version is None,
             Match.VERSION_IN: version in condition.versions,
@@ -203,15 +216,33 @@ class Model:
         }[condition.match]
 
     def do(self, op: Any) -> Result:
+        if type(op) is Clear:
+            self.entries.clear()
+            self.version += 1
+            return Result(Status.OK)
+        if type(op) is Count:
+            return Result(
+                Status.OK, number=sum(self.entry(key) is not None for key in self.entries)
+            )
+        if type(op) is SetMany:
+            return self.set_many(op)
         entry = self.entry(op.key)
+        if type(op) is Move:
+            return self.move(op, entry)
+        if type(op) in (Append, SetRange):
+            return self.string(op, entry)
         version = entry[1] if entry else None
-        if type(op) is not Get and not self.allows(op.condition, version):
-            return Result(Status.PRECONDITION_FAILED, version or 0)
+        before = entry[0] if entry and getattr(op, "get", False) else None
+        after = self.now + op.ttl_ms if getattr(op, "ttl_ms", 0) else 0
+        if type(op) is not Get and not self.allows(op.condition, entry, after):
+            return Result(Status.PRECONDITION_FAILED, version or 0, before)
         if type(op) is Set:
             deadline = self.now + op.ttl_ms if op.ttl_ms else 0
             if op.keep_ttl and entry:
                 deadline = entry[2]
-            return self.put(op.key, op.value, deadline, op.flags)
+            result = self.put(op.key, op.value, deadline, op.flags)
+            result.value = before
+            return result
         if type(op) is Incr:
             return self.incr(op, entry)
         if entry is None:
@@ -222,10 +253,50 @@ class Model:
             return Result(Status.OK, found, value, left, flags)
         if type(op) is Expire:
             deadline = self.now + op.ttl_ms if op.ttl_ms else 0
-            return self.put(op.key, value, deadline, flags)
+            result = self.put(op.key, value, deadline, flags)
+            result.value = before
+            return result
         self.version += 1
         del self.entries[op.key]
-        return Result(Status.OK)
+        return Result(Status.OK, value=before)
+
+    def set_many(self, op: SetMany) -> Result:
+        if op.only_new and any(self.entry(key) for key, _ in op.items):
+            return Result(Status.PRECONDITION_FAILED)
+        self.version += 1
+        for key, value in op.items:
+            self.entries[key] = (value, self.version, 0, 0)
+        return Result(Status.OK, self.version)
+
+    def move(self, op: Move, entry: Any) -> Result:
+        target = self.entry(op.to)
+        if entry is None:
+            return Result(Status.NOT_FOUND)
+        if target and not op.replace:
+            return Result(Status.PRECONDITION_FAILED, target[1])
+        if op.to == op.key:
+            return Result(Status.OK, entry[1])
+        if not op.copy:
+            del self.entries[op.key]
+        self.version += 1
+        self.entries[op.to] = (entry[0], self.version, *entry[2:])
+        return Result(Status.OK if target else Status.CREATED, self.version)
+
+    def string(self, op: Append | SetRange, entry: Any) -> Result:
+        value, _, deadline, flags = entry or (b"", 0, 0, 0)
+        offset = len(value) if isinstance(op, Append) else op.offset
+        if offset < 0:
+            return Result(Status.INVALID)
+        if isinstance(op, SetRange) and not op.value:
+            return Result(Status.OK if entry else Status.NOT_FOUND, number=len(value))
+        content = bytearray(value.ljust(offset, b"\0"))
+        content[offset : offset + len(op.value)] = op.value
+        longest = len(content) if isinstance(op, Append) else offset + len(op.value)
+        if longest > op.max_bytes:
+            return Result(Status.TOO_LARGE)
+        result = self.put(op.key, bytes(content), deadline, flags)
+        result.number = len(content)
+        return result
 
     def incr(self, op: Incr, entry: tuple[bytes, int, int, int] | None) -> Result:
         value, _, deadline, flags = entry or (b"0", 0, 0, 0)
