@@ -78,7 +78,20 @@ class SimNode(Node):
         super().__init__(settings, runtime)
 
     def _journal(self, group: int) -> Journal:
-        journal = self.journals[group] = super()._journal(group)
+        return self.watched(group, super()._journal(group))
+
+    def watched(self, group: int, journal: Journal) -> Journal:
+        """Tell of every entry that this log loses from its end."""
+        self.journals[group] = journal
+        delete = journal.deleteEntriesFrom
+
+        def delete_and_tell(position: int) -> None:
+            lost = journal[position:]
+            if lost and group in self.replicas:
+                self._sim.on_truncate(self, group, lost[0][1])
+            delete(position)
+
+        journal.deleteEntriesFrom = delete_and_tell  # type: ignore[assignment]
         return journal
 
     def _raft_options(self, hosted: int) -> RaftOptions:
@@ -153,6 +166,7 @@ class Cluster:
         self.wall_errors = dict.fromkeys(self.names, 0.0)
         """How wrong the wall clock of each machine is, in seconds; it stays so over a restart."""
         self.on_group_change: Callable[[SimNode, int], None] = lambda node, group: None
+        self.on_truncate: Callable[[SimNode, int, int], None] = lambda node, group, index: None
         self.counts: Counter[str] = Counter()
         """What happened in the run, see ``coverage``."""
         self.draw = scheduler.generator("duplicates")

@@ -3,6 +3,7 @@
 - Election safety: at most one leader per term and group (Raft, figure 3).
 - Committed entries never change: what any replica counts as committed at an index is the same
   everywhere and for ever (state machine safety, at the log).
+- Nothing that a replica knows to be committed is ever cut off its log, not even for a moment.
 - Replicas that have applied the same index have the same state, byte for byte.
 
 ``Watcher.look`` is called at short intervals; leaders are noticed when they report.
@@ -30,6 +31,7 @@ class Watcher:
         self._states: list[dict[int, tuple[str, int]]] = [{} for _ in range(cluster.groups)]
         self.elections = 0
         cluster.on_group_change = self.on_group_change
+        cluster.on_truncate = self.on_truncate
 
     def on_group_change(self, node: SimNode, group: int) -> None:
         """A node has a new view of a group's leader."""
@@ -45,6 +47,15 @@ class Watcher:
         if first != who:
             self._scheduler.violation(
                 "two leaders in a term", f"group {group} term {key[1]}: {first} and {who}"
+            )
+
+    def on_truncate(self, node: SimNode, group: int, index: int) -> None:
+        """A node's log loses its entries from ``index`` on."""
+        commit = node.replicas[group].raft.engine.commit_index
+        if index <= commit:
+            self._scheduler.violation(
+                "a committed entry was cut off",
+                f"group {group} index {index} at {node.settings.node}: committed up to {commit}",
             )
 
     def look(self, states: bool = False) -> None:

@@ -13,7 +13,8 @@ _ERRORS: Final = {
     Status.UNAVAILABLE: "CLUSTERDOWN No leader took the command in time; it was not applied",
     Status.UNKNOWN: "UNCERTAIN The outcome is not known: the command may have been applied, now or"
     " later",
-    Status.STORAGE_FULL: "MISCONF The disks of the key's group are full; the command was not applied",
+    Status.STORAGE_FULL: "MISCONF The disks of the key's group are full; the command was not"
+    " applied",
     Status.NOT_AN_INTEGER: "ERR value is not an integer or out of range",
     Status.OVERFLOW: "ERR increment or decrement would overflow",
     Status.TOO_LARGE: "OOM command not allowed when used memory > 'maxmemory'.",
