@@ -8,7 +8,8 @@ A history is a file of JSON lines, one operation each (``history.py``)::
 ``start`` and ``end`` are readings of one clock in nanoseconds. ``ok`` true: it happened and
 ``result`` was its answer. ``ok`` false: it certainly did not happen. ``ok`` null: nobody knows; it
 may have taken effect at any time after ``start``, or may still do so, or never. Values are strings
-(an integer means its decimal string) or null for "no such key".
+(anything else means its JSON text) or null for "no such key". ``args``, ``result`` and ``end`` may
+be left out where they would be empty or null; flags may be 1 and 0.
 
 ====== =================== ======================================================================
 op     args                result, when ``ok`` is true
@@ -17,8 +18,8 @@ get    []                  the value; null when the key is absent
 set    [value]             true: the key was absent; false: it existed; null: not observed
 set    [value, ttl_ms]     the same; the value may vanish once ``ttl_ms`` have passed, not before
 cas    [expected, new]     true: the value was ``expected`` (null: absent) and is ``new`` now;
-                           false: the value was another one and nothing changed
-incr   [by]                the new number; an absent key counts as 0; the expiry stays.
+                           false: the value was another one and nothing changed; null: as true
+incr   [by] or []          the new number; an absent key counts as 0; the expiry stays.
                            null: the value was no 64-bit integer, or would have left that range
 del    []                  true: the key existed; false: it did not; null: not observed
 stale  [max_staleness_ms]  a value that may be so old, or of any age (null)

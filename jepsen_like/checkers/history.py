@@ -12,7 +12,7 @@ OPS: Final = {
     "get": (0, 0),
     "set": (1, 2),
     "cas": (2, 2),
-    "incr": (1, 1),
+    "incr": (0, 1),
     "del": (0, 0),
     "stale": (1, 1),
 }
@@ -60,10 +60,10 @@ def parse(line: str, index: int) -> Operation:
             process=int(fields["process"]),
             op=fields["op"],
             key=fields["key"],
-            args=tuple(fields["args"]),
-            result=fields["result"],
+            args=tuple(fields.get("args") or ()),
+            result=fields.get("result"),
             start=int(fields["start"]),
-            end=None if fields["end"] is None else int(fields["end"]),
+            end=None if fields.get("end") is None else int(fields["end"]),
             ok=fields["ok"],
             index=index,
         )
@@ -105,10 +105,11 @@ def _canonical(operation: Operation) -> tuple[tuple[Any, ...], Any]:
         result = result if isinstance(result, bool) else None
     elif operation.op == "cas":
         args = (_value(args[0]), _value(args[1]))
-        if operation.ok and not isinstance(result, bool):
-            raise TypeError("the result of a cas is true or false")
+        result = _flag(result, "cas")
+        if operation.ok and result is None:
+            result = True
     elif operation.op == "incr":
-        args = (_integer(args[0]),)
+        args = (_integer(args[0]) if args else 1,)
         if operation.ok and result is not None:
             result = _integer(result)
     elif operation.op == "stale":
@@ -116,15 +117,21 @@ def _canonical(operation: Operation) -> tuple[tuple[Any, ...], Any]:
         result = _value(result)
     elif operation.op == "get":
         result = _value(result)
-    elif operation.op == "del" and not isinstance(result, bool | None):
-        raise TypeError("the result of a del is true, false or null")
+    elif operation.op == "del":
+        result = _flag(result, "del")
     return args, result
 
 
+def _flag(value: Any, op: str) -> bool | None:
+    """True, false or null; some clients say 1 and 0."""
+    if value not in (True, False, None):
+        raise TypeError(f"the result of a {op} is true, false or null")
+    return None if value is None else bool(value)
+
+
 def _value(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return str(_integer(value))
+    """A string, or null; anything else is its JSON text."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _integer(value: Any) -> int:

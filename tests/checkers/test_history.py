@@ -46,7 +46,8 @@ def test_files_round_trip_and_integers_are_values_too(tmp_path: Path) -> None:
         ("end", "null"),
         ("end", "-1"),
         ("args", "[]"),
-        ("args", "[true]"),
+        ("args", "[null]"),
+        ("args", '["x", true]'),
         ("key", "7"),
         ("start", '"now"'),
     ],
@@ -66,6 +67,24 @@ def test_what_makes_no_sense_is_refused_with_its_line(field: str, value: str) ->
     line = "{" + ",".join(f'"{name}":{text}' for name, text in fields.items()) + "}"
     with pytest.raises(HistoryError, match="line 5"):
         parse(line, 4)
+
+
+@pytest.mark.parametrize(
+    ("line", "args", "result"),
+    [
+        ('"op":"cas","args":[null,1.5]', (None, "1.5"), True),
+        ('"op":"cas","args":[true,"b"],"result":0', ("true", "b"), False),
+        ('"op":"del","result":1', (), True),
+        ('"op":"incr","args":[],"result":3', (1,), 3),
+        ('"op":"get","result":[1,"a"]', (), '[1, "a"]'),
+        ('"op":"set","args":[7],"result":"OK"', ("7",), None),
+    ],
+)
+def test_what_other_harnesses_write_is_understood(
+    line: str, args: tuple[object, ...], result: object
+) -> None:
+    found = parse(f'{{"process":0,"key":"k","start":0,"end":1,"ok":true,{line}}}', 0)
+    assert (found.args, found.result) == (args, result)
 
 
 def test_a_broken_line_is_refused() -> None:
