@@ -308,7 +308,7 @@ class SimDisk:
     def _lose(self, file: _File) -> None:
         draw, new, old = self.random, file.data, file.disk
         unsure = sorted(file.dirty.keys() | file.lost)
-        how = draw.choice(("first", "some") if self.tear_next else ("none", "all", "first", "some"))
+        how = draw.choice(("none", "all", "first", "some"))
         kept = {
             "none": [],
             "all": unsure,
@@ -328,7 +328,18 @@ class SimDisk:
             for at in range(start, min(start + SECTOR, len(new))):
                 if at >= len(old) or new[at] != old[at]:
                     after[at] = draw.getrandbits(8)
+        if unsure and self.tear_next:
+            self._tear(draw.choice(unsure) * SECTOR, new, old, after)
         file.data = after[:size]
+
+    def _tear(self, start: int, new: bytearray, old: bytearray, after: bytearray) -> None:
+        """Of one sector the first bytes are as they were to be, the others as they were."""
+        end = min(start + SECTOR, len(new))
+        differ = [at for at in range(start, end) if at >= len(old) or new[at] != old[at]]
+        if len(differ) > 1:
+            cut = self.random.choice(differ[1:])
+            after[start:cut] = new[start:cut]
+            after[cut:end] = old[cut:end].ljust(end - cut, b"\0")
 
     def contents(self) -> dict[str, bytes]:
         """Every file, by path."""

@@ -21,7 +21,7 @@ DURABLE_3 = Options(seconds=SECONDS, nodes=3, durable=True)
 MEMORY_3 = Options(seconds=SECONDS, nodes=3, durable=False)
 DURABLE_5 = Options(seconds=SECONDS, nodes=5, durable=True)
 MEMORY_5 = Options(seconds=SECONDS, nodes=5, durable=False)
-SEEDS = {DURABLE_3: 24, MEMORY_3: 20, DURABLE_5: 12, MEMORY_5: 12}
+SEEDS = {DURABLE_3: 72, MEMORY_3: 60, DURABLE_5: 36, MEMORY_5: 36}
 
 
 @cache
@@ -59,7 +59,7 @@ def test_no_seed_finds_a_violation(options: Options, first: int) -> None:
 def test_every_fault_bites_within_a_handful_of_seeds() -> None:
     """A simulator whose faults do nothing proves nothing. And yet most operations succeed."""
     total: Counter[str] = Counter()
-    for seed in range(12):
+    for seed in range(24):
         total.update(counts_of(seed, DURABLE_3)[0])
     never = [name for name in COUNTERS if not total[name]]
     never += [family for family in FAMILIES if not total[f"fault {family}"]]
