@@ -149,7 +149,7 @@ def _set(cache: Cache, op: Set, entry: Entry | None, version: int) -> Evaluated:
 
 def _delete(cache: Cache, op: Delete, entry: Entry | None, version: int) -> Evaluated:
     if op.condition is not None and not holds(op.condition, entry):
-        return _refused(entry)
+        return _refused(entry, op.get)
     if entry is None:
         return Result(NOT_FOUND), NOTHING
     return Result(OK, value=entry[0] if op.get else None), Effect.REMOVE

@@ -2,12 +2,14 @@
 
 Redis adds 80-bit ``long double``s of x86: 64 bits of significand, rounded to nearest, ties to even,
 and writes the sum with 17 decimals less trailing zeros. What the host's C library would do must not
-matter to a replicated state machine, so the arithmetic is exact (fractions) and rounded here.
+matter to a replicated state machine, so the arithmetic is exact (fractions) and rounded here. Text
+goes through ``Decimal``: ``int`` refuses to convert more digits than the process is configured for.
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
@@ -55,7 +57,7 @@ def _parse(text: bytes) -> Fraction:
         raise FloatError(overflow=_INFINITE.match(text) is not None)
     if match[1] is not None and abs(int(match[1])) > 6000:
         raise FloatError(overflow=False)
-    exact = Fraction(text.decode())
+    exact = Fraction(Decimal(text.decode()))
     try:
         number = _round(exact)
     except FloatError:
@@ -81,4 +83,5 @@ def add_floats(text: bytes, by: bytes) -> bytes:
     sign = b"-" if scaled < 0 else b""
     whole, part = divmod(abs(scaled), 10**DECIMALS)
     decimals = (b"%0*d" % (DECIMALS, part)).rstrip(b"0")
-    return sign + b"%d" % whole + (b"." + decimals if decimals else b"")
+    digits = format(Decimal(whole), "f").encode()
+    return sign + digits + (b"." + decimals if decimals else b"")

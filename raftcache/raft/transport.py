@@ -79,6 +79,10 @@ class GroupTransport:
         self._barred: dict[str, set[str]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
         self._sent_commit: dict[str, tuple[int, float]] = {}
+        self._rewound: set[str] = set()
+        """Nodes whose next index in PySyncObj is behind what they have acknowledged, perhaps: it
+        moves that forward only beyond the highest acknowledgement of the term, which a node may
+        have given before it lost its memory."""
         self._acked: dict[str, tuple[int, int, float]] = {}
         self._votes: tuple[int, dict[str, int]] = (-1, {})
         self._counted: set[str] = set()
@@ -126,6 +130,7 @@ class GroupTransport:
         kind = message["type"]
         if kind == "append_entries":
             if "serialized" in message:
+                self._rewound.add(node)
                 self._stop_feeding(node)
                 self._events.snapshot_needed(node)
             else:
@@ -412,11 +417,14 @@ class GroupTransport:
             if message.reset:
                 self._sent.pop(node, None)
                 self._sent_commit.pop(node, None)
+                self._rewound.add(node)
             self._up_reply(node, message.next_index, success=False, reset=message.reset)
 
     def _count_ack(self, node: str, term: int, next_index: int) -> None:
         next_index = self._durable_here(node, term, next_index)
-        self._up_reply(node, next_index, success=True, reset=False)
+        rewound = node in self._rewound
+        self._rewound.discard(node)
+        self._up_reply(node, next_index, success=True, reset=rewound)
 
     def _durable_here(self, node: str, term: int, next_index: int) -> int:
         """What of another's acknowledgement may count: PySyncObj counts this node itself for

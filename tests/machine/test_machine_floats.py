@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from raftcache.machine.floats import FloatError, add_floats
 
+# The nearest number of 64 significant bits to 10**4500.
+_UNIT = 2 ** ((10**4500).bit_length() - 64)
+_1E4500 = (10**4500 + _UNIT // 2) // _UNIT * _UNIT
+
 
 @pytest.mark.parametrize(
     ("text", "by", "total"),
@@ -24,6 +28,8 @@ from raftcache.machine.floats import FloatError, add_floats
         (b"1.", b"1", b"2"),
         (b"1e15", b"0.000001", b"1000000000000000"),
         (b"1e17", b"0.5", b"100000000000000000.5"),
+        (b"1e4500", b"0", b"%b" % format(Decimal(_1E4500), "f").encode()),
+        (b"0" * 5000 + b"7", b"1", b"8"),
         (b"123456789.123456789", b"9.87654321e-5", b"123456789.12355555443355115"),
     ],
 )

@@ -14,6 +14,7 @@ from raftcache.raft.options import RaftOptions
 from tests.raft.harness import GROUP, Cluster, Proposal, outcomes
 
 from .story import (
+    TINY_LOG,
     alone,
     broke,
     campaign,
@@ -52,6 +53,26 @@ def test_a_node_without_its_memory_helps_nobody_to_forget(guarded: bool) -> None
         survivor = c[other_leader(c, term)]
         c.write(survivor.name, b"y")
         assert lost(proposals, survivor.state) == [b"x"], "acknowledged, and gone"
+
+
+def test_a_cluster_whose_followers_all_lost_their_memory_goes_on() -> None:
+    """One after the other, with nothing written in between: what each acknowledges when it is back
+    is no more than what it had acknowledged before, and yet the leader has to go on from there.
+    (Found by the simulator: PySyncObj then asked for snapshots of both for ever.)"""
+    c = cluster("abc", guarded=True, options=TINY_LOG)
+    c.elect("a")
+    for i in range(30):
+        c.write("a", b"entry-%d" % i)
+    c.converge()
+    assert c["a"].journal.first_index > 2
+    for name in "bc":
+        c.crash(name)
+        c.start(name)
+        c.until(lambda name=name: not c[name].group.recovering)
+        c.flow(0.3)
+    c.write("a", b"last")
+    c.converge()
+    assert c["b"].state == c["a"].state
 
 
 @scenario("diskless-recovery")
