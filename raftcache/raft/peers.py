@@ -231,7 +231,7 @@ class Link(asyncio.Protocol):
         self._check_proof(wire.decode_proof(body))
         if self._known_here > self._peers.incarnation:
             # This node's clock was set back between two starts.
-            self._peers.incarnation = self._known_here + 1
+            self._peers.renumber(self._known_here + 1)
             raise WireError("an earlier start had a later incarnation; trying again with a new one")
         self._check_incarnation()
         if self._options.secret:
@@ -322,6 +322,13 @@ class Peers:
         """The incarnation at the other end of the live connection; 0 when there is none."""
         link = self._links.get(node)
         return 0 if link is None else link.incarnation
+
+    def renumber(self, incarnation: int) -> None:
+        """Be another incarnation from now on, to everybody: connections made as the earlier one
+        end, or what is said on them would be taken for a dead process's."""
+        self.incarnation = incarnation
+        for link in list(self._all):
+            link.abort()
 
     def learn(self, known: dict[str, int]) -> None:
         """Somebody else's knowledge of incarnations."""

@@ -367,6 +367,27 @@ def test_a_node_whose_clock_was_set_back_gets_a_later_incarnation() -> None:
     assert net.peers["a"].incarnation > later
 
 
+def test_a_new_incarnation_is_that_of_every_connection() -> None:
+    """c met only the restarted b, and takes it for what it said it was; a knew an earlier b and
+    tells. Were c's connection to stay, b's votes would count for nobody there once c heard of the
+    new number. (Found by the simulator, seed 200036.)"""
+    net = Net().start_all()
+    earlier = net.peers["b"].incarnation
+    for name in "bc":
+        net.runtimes[name].process.crash()
+    net.network.partition([["a"], ["b", "c"]])
+    net.start("c")
+    net.start("b")
+    net.peers["b"].incarnation = earlier - 1000
+    net.run(1.0)
+    assert net.peers["c"].incarnation_of("b") == earlier - 1000
+    net.network.heal()
+    net.run(20.0)
+    assert net.peers["b"].incarnation > earlier
+    for name in "ac":
+        assert net.peers[name].incarnation_of("b") == net.peers["b"].incarnation
+
+
 # -- frames
 
 
