@@ -23,7 +23,9 @@ from raftcache.runtime import Cancellable, Listener, Runtime
 
 DIAL_BACKOFF_MIN_S: Final = 0.02
 DIAL_BACKOFF_MAX_S: Final = 0.25
-HANDSHAKE_TIMEOUT_S: Final = 3.0
+HANDSHAKE_TIMEOUT_S: Final = 1.5
+"""Enough for round trips of a second. Nothing else ends a connection to a machine that lost its
+power after it had accepted: nobody sends on it."""
 PING_INTERVAL_S: Final = 0.5
 """A connection on which nothing was sent for so long carries an empty frame."""
 SILENCE_LIMIT_S: Final = 4.0
