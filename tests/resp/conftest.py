@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,7 @@ from raftcache.limits import Limits
 from raftcache.node import Node
 from raftcache.resp import RespServer
 from raftcache.runtime import AsyncioRuntime
+from tests.programs import program
 
 from .wire import Wire
 
@@ -78,12 +78,10 @@ async def served() -> AsyncIterator[Served]:
 @pytest.fixture(scope="session")
 def redis_port() -> Iterator[int]:
     """A real Redis server to compare with."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
+    server = program("redis-server", "redis-server")
     port = free_port()
     arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([server, *arguments], stdout=subprocess.DEVNULL)
     try:
         while True:
             with socket.socket() as probe:

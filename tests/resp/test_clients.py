@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import redis.asyncio
 from redis.cluster import RedisCluster
 
 from raftcache.demo import Cluster, Plan
+from tests.programs import program
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,6 @@ def client(request: pytest.FixtureRequest, cluster: Cluster) -> Iterator[redis.R
     with redis.StrictRedis(host=host, port=int(port), db=0) as connected:
         connected.flushall()
         yield connected
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def test_the_few_lines_everybody_writes(client: redis.Redis) -> None:
@@ -147,7 +140,7 @@ def run(*command: str, given: str = "") -> str:
 
 
 def test_redis_cli(cluster: Cluster) -> None:
-    cli = program("redis-cli")
+    cli = program("redis-cli", "redis-tools")
     host, port = cluster.resp[0].split(":")
     given = "SET greeting hello\nGET greeting\nINCRBY {c}n 5\nMULTI\nINCR {c}n\nEXEC\n"
     lines = run(cli, "-h", host, "-p", port, given=given).splitlines()
@@ -160,7 +153,7 @@ def test_redis_cli(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("more", [[], ["-P", "16"], ["--cluster"]])
 def test_redis_benchmark(cluster: Cluster, more: list[str]) -> None:
-    tool = program("redis-benchmark")
+    tool = program("redis-benchmark", "redis-tools")
     host, port = cluster.resp[0].split(":")
     output = run(
         tool,
