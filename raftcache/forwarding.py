@@ -181,7 +181,11 @@ class Forwarder:
             self._on_reply(node, message)
 
     def _on_forward(self, node: str, message: Forward) -> None:
+        incarnation = self._peers.incarnation_of(node)
+
         def finish(outcome: Outcome, results: Sequence[Result]) -> None:
+            if self._peers.incarnation_of(node) != incarnation:
+                return  # who asked is dead, and its successor numbers its requests from 1 again
             reply = ForwardReply(message.id, outcome.value, list(results))
             self._peers.send(node, wire.Payload(_encoder.encode(reply)))
 

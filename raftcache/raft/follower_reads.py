@@ -40,6 +40,8 @@ class FollowerReads:
         self._asked: dict[int, tuple[str, float, list[Confirmed]]] = {}
         self._applying: list[tuple[int, float, list[Confirmed]]] = []
         self._waiting: list[Confirmed] = []
+        self._connection: dict[str, int] = {}
+        """How many connections to each node have ended."""
 
     def confirm(self, max_staleness_s: float, confirmed: Confirmed) -> None:
         """``confirmed(True)`` once the state is no older than ``max_staleness_s``; False: no
@@ -87,9 +89,14 @@ class FollowerReads:
             confirmed(ok)
 
     def on_request(self, node: str, message: wire.ReadIndex) -> None:
-        """A follower asks: answer with what is applied once leadership is confirmed."""
+        """A follower asks: answer with what is applied once leadership is confirmed. Not on another
+        connection than it asked on: the number may be another question's there, asked later by the
+        follower's next incarnation."""
+        connection = self._connection.get(node, 0)
 
         def answer(ok: bool) -> None:
+            if self._connection.get(node, 0) != connection:
+                return
             index = self._applied() if ok else 0
             if ok:
                 self._announce_commit()
@@ -112,7 +119,8 @@ class FollowerReads:
             self._applying.append((message.index, asked[1], asked[2]))
 
     def on_down(self, node: str) -> None:
-        """What was asked of ``node`` is lost."""
+        """What was asked of ``node`` is lost, and what it asked."""
+        self._connection[node] = self._connection.get(node, 0) + 1
         for number in [n for n, asked in self._asked.items() if asked[0] == node]:
             _, started, waiting = self._asked.pop(number)
             self._finish(started, waiting, False)

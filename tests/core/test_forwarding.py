@@ -1,0 +1,76 @@
+"""Requests between routers: an answer belongs to the process that asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from raftcache.forwarding import Forward, Forwarder, Kind, _encoder
+from raftcache.ops import Get, Result, Status
+from raftcache.raft import wire
+from raftcache.raft.follower_reads import FollowerReads
+from raftcache.raft.group import Outcome
+from raftcache.requests import Finish
+
+
+class Peers:
+    """The part of ``raft.peers.Peers`` that is used here; ``incarnations``: of who is connected."""
+
+    def __init__(self) -> None:
+        self.incarnations = {"b": 7}
+        self.sent: list[tuple[str, wire.Message]] = []
+
+    def incarnation_of(self, node: str) -> int:
+        return self.incarnations.get(node, 0)
+
+    def send(self, node: str, message: wire.Message) -> bool:
+        self.sent.append((node, message))
+        return True
+
+
+@pytest.mark.parametrize(("later", "answered"), [(7, True), (8, False), (0, False)])
+def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answered: bool) -> None:
+    """Each numbers its requests from 1: its successor would take the answer for that to another
+    request, and call applied what was not, or failed what was applied. (Found by the simulator,
+    seed 300439.)"""
+    peers, asked = Peers(), list[Finish]()
+
+    def serve(_message: Forward, finish: Finish) -> None:
+        asked.append(finish)
+
+    def ended(*_: Any) -> None:
+        raise AssertionError("nothing was asked here")
+
+    forwarder = Forwarder(None, peers, {}, ended, serve)  # type: ignore[arg-type]
+    forwarder.on_payload("b", _encoder.encode(Forward(1, 0, Kind.READ, [Get(b"k")])))
+    peers.incarnations["b"] = later
+    results: Sequence[Result] = [Result(Status.OK)]
+    asked[0](Outcome.APPLIED, results)
+    assert bool(peers.sent) is answered
+
+
+@pytest.mark.parametrize("reconnected", [False, True])
+def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected: bool) -> None:
+    """An old answer to a new question would make a state look fresher than it is."""
+    waiting: list[Any] = []
+    sent: list[wire.Message] = []
+
+    class Leader:
+        is_leader = True
+
+    reads = FollowerReads(
+        1,
+        Leader(),  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        lambda _node, message: bool(sent.append(message)),
+        lambda: 5,
+        waiting.append,
+        lambda: None,
+    )
+    reads.on_request("b", wire.ReadIndex(1, 1))
+    if reconnected:
+        reads.on_down("b")
+    waiting[0](True)
+    assert sent == ([] if reconnected else [wire.ReadIndexReply(1, 1, 5)])
