@@ -206,21 +206,22 @@ class Cluster:
         except Exception as error:
             self._not_started(name, error)
             return
+        self._refused.pop(name, None)
         self.nodes[name] = node
         runtime.spawn(node.start(), f"start {name}")
 
     def _not_started(self, name: str, error: Exception) -> None:
-        """A node that finds its disk damaged refuses; any other reason must be a failing disk."""
-        if isinstance(error, (CorruptJournalError, StorageError)) and name in self._damaged:
-            self.scheduler.say(name, f"refuses to start: {error}")
-            self.counts["corruptions refused"] += 1
-            self._refused[name] = None
-            self.crash(name, power=False)
-        elif isinstance(error, OSError) or isinstance(error.__cause__, OSError):
+        """A node that cannot reach its disk is started again; one that finds it damaged refuses."""
+        if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
             # The process ends, and whoever watches over it starts it again.
             self.scheduler.say(name, f"cannot start: {error}")
             self.crash(name, power=False)
             self.scheduler.call_later(RESTART_S, self.start, name)
+        elif isinstance(error, (CorruptJournalError, StorageError)) and name in self._damaged:
+            self.scheduler.say(name, f"refuses to start: {error}")
+            self.counts["corruptions refused"] += 1
+            self._refused[name] = None
+            self.crash(name, power=False)
         else:
             story = "".join(traceback.format_exception(error))
             self.scheduler.violation("a node cannot start", f"{name}: {story}")

@@ -305,7 +305,8 @@ class DurableJournal(Journal):
         records = pending[:urgent]
         rest = pending[urgent:]
         if not records:
-            # A term and a vote need no entry before them.
+            # A term and a vote need no entry before them: after a crash the entries, which nobody
+            # has been told are durable, have not arrived yet.
             records.extend([record for record in pending if type(record) is Meta][-1:])
             rest = [record for record in pending if type(record) is not Meta]
         if not records or (segment := place(self._prefix(records)[1], urgent=True)) is None:
