@@ -117,7 +117,12 @@ class Link(asyncio.Protocol):
                 rest += data[used:]
         except WireError as error:
             _log.warning("peer connection refused", peer=self.node, reason=str(error))
-            self.abort()
+            if self._state is _LIVE:
+                self.abort()
+            else:
+                # The little that was said must arrive: a node learns from it that it has to take
+                # a later incarnation.
+                self.finish()
         if self._state is _LIVE:
             self._peers.events.on_turn_end()
 
