@@ -176,6 +176,8 @@ class Cluster:
         """Hears of every chunk of a snapshot: who got it, and from whom."""
         self._damaged: dict[str, None] = {}
         self._refused: dict[str, None] = {}
+        self.attended = False
+        """Whether an operator sees at once that a node refuses to start."""
         draw = scheduler.generator("sizes")
         self._small = draw.random() < 0.8
         self._retention_bytes = draw.randint(200, 5_000) if self._small else None
@@ -222,6 +224,8 @@ class Cluster:
             self.counts["corruptions refused"] += 1
             self._refused[name] = None
             self.crash(name, power=False)
+            if self.attended:
+                self.scheduler.call_later(RESTART_S, self.replace_disk, name)
         else:
             story = "".join(traceback.format_exception(error))
             self.scheduler.violation("a node cannot start", f"{name}: {story}")

@@ -39,6 +39,7 @@ class Injector:
         stage.say("all faults end")
         cluster.network.heal()
         cluster.duplication, cluster.ambush = 0.0, None
+        cluster.attended = True
         for name in cluster.names:
             disk = cluster.disks[name]
             disk.free_bytes, disk.fail_syncs, disk.fail_writes = None, 0, 0
