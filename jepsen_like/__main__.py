@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -85,5 +87,16 @@ def print_report(report: Report, seconds: float) -> None:
     )
 
 
+def _to_a_reader_that_may_leave() -> int:
+    """``main``, ending as other tools do when nobody reads on (``| head``)."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_to_a_reader_that_may_leave())
