@@ -111,6 +111,18 @@ def other_leader(c: Cluster, term: int) -> str:
     return c.leader.name
 
 
+def lost_without(c: Cluster, gone: str, proposals: Sequence[Proposal]) -> list[bytes]:
+    """What was acknowledged and is not there once the nodes ``gone``, the leader first, have
+    crashed and the others have gone on, hearing all that is said."""
+    term = c[gone[0]].term
+    for name in gone:
+        c.crash(name)
+    c.held.clear()
+    survivor = c[other_leader(c, term)]
+    c.write(survivor.name, b"z")
+    return lost(proposals, survivor.state)
+
+
 def entries_sent(c: Cluster, source: str, target: str) -> list[int]:
     """The index of every entry sent from ``source`` to ``target``, in order."""
     return [
