@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Append, Atomic, Once, Read, Result, Set, SetMany, SetRange, Write
+from raftcache.ops import Append, Atomic, Get, Once, Read, Result, Set, SetMany, SetRange, Write
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
@@ -217,8 +217,10 @@ class Forwarder:
 
 def size_of(op: Read | Write) -> int:
     """Bytes of keys and values, the bulk of what an operation takes anywhere."""
-    if isinstance(op, Set | Append | SetRange):
-        return len(getattr(op, "key", b"")) + len(op.value)
+    if type(op) is Get:
+        return len(op.key)
+    if isinstance(op, (Set, Append, SetRange)):
+        return len(op.key) + len(op.value)
     if isinstance(op, SetMany):
         return sum(len(key) + len(value) for key, value in op.items)
     if isinstance(op, Once):

@@ -261,9 +261,9 @@ class Node:
         """See ``Service.durable``."""
         return self._data is not None
 
-    def leaders(self) -> dict[int, str]:
-        """See ``Service.leaders``."""
-        return self.router.leaders()
+    def leader_of(self, group: int) -> str | None:
+        """See ``Service.leader_of``."""
+        return self.router.leader_of(group)
 
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.write``."""

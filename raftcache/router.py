@@ -46,7 +46,8 @@ _READ_KIND: Final = {
 }
 
 
-_READS: Final = Read.__args__
+_READS: Final = frozenset(Read.__args__)
+_REPEATABLE: Final = _READS | {Once}
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
 _STORAGE_FULL: Final = Result(Status.STORAGE_FULL)
@@ -209,7 +210,7 @@ class Router:
             ended()
 
         ticket = Ticket(group, kind, wrapped, size, deadline, finish)
-        ticket.repeatable = reading or all(type(op) in (*_READS, Once) for op in wrapped)
+        ticket.repeatable = reading or all(type(op) in _REPEATABLE for op in wrapped)
         return ticket
 
     def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
@@ -225,10 +226,10 @@ class Router:
         self._admit(ticket)
         return future
 
-    def leaders(self) -> dict[int, str]:
-        """Group -> its leader, as far as known here."""
-        known = {group: replica.raft.leader for group, replica in self._replicas.items()}
-        return self._hints | {group: leader for group, leader in known.items() if leader}
+    def leader_of(self, group: int) -> str | None:
+        """Who leads ``group``, as far as known here."""
+        replica = self._replicas.get(group)
+        return self._hints.get(group) if replica is None else replica.raft.leader
 
     # -- a ticket's way
 

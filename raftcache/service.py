@@ -104,8 +104,8 @@ class Service(Protocol):
         """Whether what is acknowledged is on disk."""
         ...
 
-    def leaders(self) -> dict[int, str]:
-        """Group -> its leader, of those that this node knows."""
+    def leader_of(self, group: int) -> str | None:
+        """Who leads ``group``, as far as this node knows."""
         ...
 
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:

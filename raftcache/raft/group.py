@@ -23,6 +23,7 @@ from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import Confirmed, Reads
 from raftcache.raft.recovery import Recovery
+from raftcache.raft.replay import WHAT_TO_DO
 from raftcache.raft.room import MAKE_WAY_INTERVAL, Room
 from raftcache.raft.snapshots import Snapshots, StateMachine
 from raftcache.raft.transport import GroupTransport, Network, TransportEvents
@@ -190,8 +191,7 @@ class RaftGroup:
             except ValueError as error:
                 raise CorruptJournalError(
                     f"the snapshot of group {self.group} up to entry {stored.header.index} is"
-                    f" damaged: {error}; restore the data directory from a copy, or empty it to let"
-                    " this node start anew from the others"
+                    f" damaged: {error}; {WHAT_TO_DO}"
                 ) from error
             self._machine.install(prepared)
             journal.restoring(True)

@@ -225,10 +225,8 @@ class GroupTransport:
     def _send_reply(self, node: str, message: dict[str, Any]) -> None:
         next_index, success = message["next_node_idx"], message["success"]
         if not success:
-            term = self.engine.term
             self._acked.pop(node, None)
-            reset, room = message["reset"], self._journal.has_room
-            self._send(node, wire.AppendReply(self._group, term, next_index, False, reset, room))
+            self._reply(node, self.engine.term, next_index, success=False, reset=message["reset"])
         else:
             self._acknowledge(node, self.engine.term, next_index)
 
@@ -243,10 +241,13 @@ class GroupTransport:
         if said and now - acked_time < 0.5 * self._options.heartbeat_s:
             return
         self._acked[node] = (term, next_index, now)
-        self._send(
-            node,
-            wire.AppendReply(self._group, term, next_index, True, False, self._journal.has_room),
-        )
+        self._reply(node, term, next_index, success=True)
+
+    def _reply(
+        self, node: str, term: int, next_index: int, *, success: bool, reset: bool = False
+    ) -> None:
+        room = self._journal.has_room
+        self._send(node, wire.AppendReply(self._group, term, next_index, success, reset, room))
 
     def _durable_part(self, node: str, term: int, next_index: int) -> int | None:
         """What of an acknowledgement may leave now; the rest waits for ``release``."""
@@ -306,10 +307,7 @@ class GroupTransport:
         if journal.backlog > MAX_BACKLOG_BYTES:
             # The next append after this will leave a gap, and hear where to go on.
             self.contact(node, message.term, 0)
-            life = wire.AppendReply(
-                self._group, self.engine.term, 1, False, False, journal.has_room
-            )
-            self._send(node, life)
+            self._reply(node, self.engine.term, 1, success=False)
             return
         first, last = journal.first_index, journal.last_index
         if previous > last:

@@ -79,7 +79,7 @@ class Topology:
 
     def __init__(self, session: Session, status: ClusterStatus) -> None:
         self._status = status
-        self._leaders = session.server.leaders()
+        self._leader_of = session.server.service.leader_of
         self._placement = session.server.placement
         self._addresses = session.server.addresses
 
@@ -98,7 +98,7 @@ class Topology:
 
     def _ordered(self, group: int) -> list[str]:
         """The group's nodes, its leader first; none while nobody leads it."""
-        leader = self._leaders.get(group)
+        leader = self._leader_of(group)
         if leader is None:
             return []
         others = [name for name in self._placement[group] if name != leader]
@@ -141,7 +141,7 @@ class Topology:
             ranges = [
                 f"{first}-{last}" if first < last else f"{first}"
                 for first, last, group in self._status.slot_ranges
-                if self._leaders.get(group) == member.id
+                if self._leader_of(group) == member.id
             ]
             link = "connected" if member.connected else "disconnected"
             fields = [node_id(member.id), f"{host}:{port}@{port}", flags, "-", "0", "0", "0", link]

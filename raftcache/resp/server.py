@@ -152,7 +152,7 @@ class RespServer:
         slot = slot_of(keys[0])
         if any(slot_of(key) != slot for key in keys[1:]):
             raise RedisError(CROSS_SLOT)
-        leader = self.leaders().get(self._slots.group_of(keys[0]))
+        leader = self.service.leader_of(self._slots.group_of(keys[0]))
         if leader is not None and leader != self.service.name and leader in self.addresses:
             host, port = self.addresses[leader]
             raise RedisError(f"MOVED {slot} {host}:{port}")
@@ -170,10 +170,6 @@ class RespServer:
     def group_of_slot(self, slot: int) -> int:
         """The group that has it."""
         return self._slots.table[slot]
-
-    def leaders(self) -> dict[int, str]:
-        """Group -> its leader, as far as this node knows."""
-        return self.service.leaders()
 
     def replicas_of_a_write(self) -> int:
         """On how many nodes beside the leader every acknowledged write is."""

@@ -47,9 +47,14 @@ def _value(resp3: bool, result: Result) -> bytes:
     return bulk_or_null(checked(result).value, resp3)
 
 
-def get(session: Session, args: list[bytes]) -> Plan:
+def _its_value(session: Session) -> Render:
+    """The reply that is the one result's value."""
     resp3 = session.resp3
-    return Ask((Get(args[1]),), lambda results: _value(resp3, results[0]))
+    return lambda results: _value(resp3, results[0])
+
+
+def get(session: Session, args: list[bytes]) -> Plan:
+    return Ask((Get(args[1]),), _its_value(session))
 
 
 def mget(session: Session, args: list[bytes]) -> Plan:
@@ -79,11 +84,7 @@ def getrange(session: Session, args: list[bytes]) -> Plan:
 
 
 def getex(session: Session, args: list[bytes]) -> Plan:
-    resp3, key = session.resp3, args[1]
-
-    def render(results: Sequence[Result]) -> bytes:
-        return _value(resp3, results[0])
-
+    key, render = args[1], _its_value(session)
     if len(args) == 2:
         return Ask((Get(key),), render)
     option = args[2].upper()
@@ -95,7 +96,7 @@ def getex(session: Session, args: list[bytes]) -> Plan:
         ttl_ms = expiry_ms(option, args[3], "getex", session.server.service.wall())
     except RedisError as refusal:
         # Only where there is something that could expire.
-        return Ask((Get(key),), _nothing_or(str(refusal), resp3))
+        return Ask((Get(key),), _nothing_or(str(refusal), session.resp3))
     return Ask((Expire(key, ttl_ms, get=True) if ttl_ms > 0 else Delete(key, get=True),), render)
 
 
@@ -180,14 +181,12 @@ def _set_for(session: Session, args: list[bytes], unit: bytes, name: str) -> Pla
 
 
 def getset(session: Session, args: list[bytes]) -> Plan:
-    resp3 = session.resp3
     write = Set(args[1], session.server.value(args[2]), get=True)
-    return Ask((write,), lambda results: _value(resp3, results[0]))
+    return Ask((write,), _its_value(session))
 
 
 def getdel(session: Session, args: list[bytes]) -> Plan:
-    resp3 = session.resp3
-    return Ask((Delete(args[1], get=True),), lambda results: _value(resp3, results[0]))
+    return Ask((Delete(args[1], get=True),), _its_value(session))
 
 
 def _pairs(session: Session, args: list[bytes], name: str) -> tuple[tuple[bytes, bytes], ...]:
