@@ -16,6 +16,7 @@ from cachetools import FIFOCache
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Batch, Configure, Get, Op, Result, Scan, encode_batch
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
@@ -101,9 +102,8 @@ class Replica:
         self._noted: FIFOCache[bytes, float] = FIFOCache(MAX_NOTED)
         """When the use of a key was last written down."""
         self._configuring = False
-        self._clock_base_ms, self._clock_at = 0, runtime.now()
+        self.clock = GroupClock(runtime.now, raft_options.max_clock_drift)
         self._scans = Scans(runtime, lambda: self.machine)
-        self._leading = False
         self.raft = group_type(
             group,
             peers.options.node,
@@ -113,24 +113,9 @@ class Replica:
             journal,
             _MachineAdapter(self),
             peers,
+            self.clock,
             self._raft_changed,
         )
-
-    # -- the group's clock
-
-    def clock_ms(self) -> int:
-        """Machine time now, by this node's monotonic clock: machine time when it was last set plus
-        what has passed since. It never runs ahead of the clock of the leader that set it, except by
-        drift, so that a new leader expires nothing early, and hardly behind, so that it revives
-        nothing."""
-        return self._clock_base_ms + int((self._runtime.now() - self._clock_at) * 1000)
-
-    def _set_clock(self) -> None:
-        # A follower takes the leader's reading with every entry, or its own clock's drift would add
-        # up over its uptime. A leader's entries are late readings of its own clock: never back.
-        time_ms = self.machine.time_ms
-        if not self._leading or time_ms > self.clock_ms():
-            self._clock_base_ms, self._clock_at = time_ms, self._runtime.now()
 
     # -- state machine
 
@@ -139,7 +124,7 @@ class Replica:
         machine = self.machine
         results: list[Result]
         results = machine.apply_payload(payload) if hint is None else machine.apply(hint)
-        self._set_clock()
+        self.clock.reach(machine.time_ms)
         return results
 
     def install(self, machine: Machine) -> None:
@@ -149,7 +134,7 @@ class Replica:
         machine.stats.evictions += self.machine.stats.evictions
         machine.stats.expirations += self.machine.stats.expirations
         self.machine = machine
-        self._set_clock()
+        self.clock.restart(machine.time_ms)
 
     # -- writes
 
@@ -198,7 +183,7 @@ class Replica:
         self._queued_operations -= len(ops) if requests else 0
         touched = tuple(self._touched)
         self._touched.clear()
-        batch = Batch(self.clock_ms(), touched, ops)
+        batch = Batch(self.clock.now_ms(), touched, ops)
         started = self._runtime.now()
         self._in_flight += 1
 
@@ -263,7 +248,7 @@ class Replica:
 
     def serve(self, reads: list[Request]) -> None:
         """Answer from the state as it is."""
-        machine, now_ms = self.machine, self.clock_ms()
+        machine, now_ms = self.machine, self.clock.now_ms()
         slack = now_ms - machine.time_ms
         for request in reads:
             if type(request.ops[0]) is Scan:
@@ -320,8 +305,7 @@ class Replica:
     # -- the leader's duties
 
     def _raft_changed(self) -> None:
-        self._leading = self.raft.is_leader
-        if not self._leading:
+        if not self.raft.is_leader:
             self._touched.clear()
             self._fail_queue()
         self._on_change(self.id)
@@ -341,7 +325,7 @@ class Replica:
             self._propose([], ())
         elif not self._queue and not self._in_flight:
             deadline = self.machine.next_deadline_ms()
-            if deadline is not None and deadline <= self.clock_ms():
+            if deadline is not None and deadline <= self.clock.now_ms():
                 self._propose([], ())
 
     def _count_raft(self) -> None:

@@ -36,6 +36,7 @@ from jepsen_like.sim.cluster import SimNode
 from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.stock_journal import StockJournal, StockMemoryJournal
 from raftcache.raft import wire
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.engine import CoreNode, _Outlet
 from raftcache.raft.group import Done, Outcome, RaftGroup
 from raftcache.raft.journal import Journal
@@ -153,9 +154,10 @@ class StockGroup:
         journal: Journal,
         machine: StateMachine,
         network: Network,
+        clock: GroupClock,
         on_change: Callable[[], None],
     ) -> None:
-        del options  # ours
+        del options, clock  # ours
         assert isinstance(runtime, SimRuntime)
         self.group = group
         self._runtime = runtime

@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     )
     max_clock_drift: Annotated[float, Kind("FRACTION", "a fraction such as 0.05")] = _setting(
         "Raft",
-        "Largest difference in speed between two nodes' clocks that lease reads must survive.",
+        "How much faster one node's clock may run than another's (lease reads, expiry).",
         default=0.05,
         ge=0,
         lt=1,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from raftcache.raft import wire
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.durable import CorruptJournalError
 from raftcache.raft.election import Election
 from raftcache.raft.engine import COMMAND, Engine
@@ -72,6 +73,7 @@ class RaftGroup:
         journal: Journal,
         machine: StateMachine,
         network: Network,
+        clock: GroupClock,
         on_change: Callable[[], None],
     ) -> None:
         self.group = group
@@ -90,7 +92,7 @@ class RaftGroup:
         self._transfer: tuple[str | None, float, int] | None = None
         self._seen: tuple[str | None, bool, int, bool] = (None, False, -1, False)
         events = TransportEvents()
-        self._transport = GroupTransport(group, journal, runtime, options, network, events)
+        self._transport = GroupTransport(group, journal, runtime, options, network, events, clock)
         journal.on_append = self._on_append
         journal.on_durable = self._on_durable
         self.engine = Engine(

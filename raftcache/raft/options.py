@@ -12,7 +12,7 @@ class RaftOptions(msgspec.Struct, frozen=True):
     election_timeout_s: float = 0.4
     lease_s: float = 0.2
     max_clock_drift: float = 0.05
-    """How much faster one node's clock may run than another's, for leases."""
+    """How much faster one node's clock may run than another's, for leases and expiry."""
     log_retention_bytes: int = 16 * 1024 * 1024
     """Commands kept in memory for followers that lag; one that lags more gets a snapshot."""
     max_append_bytes: int = 4 * 1024 * 1024

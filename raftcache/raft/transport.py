@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from raftcache.raft import wire
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
 from raftcache.raft.journal import Entry, Journal
 from raftcache.raft.options import RaftOptions
@@ -68,6 +69,7 @@ class GroupTransport:
         options: RaftOptions,
         network: Network,
         events: TransportEvents,
+        clock: GroupClock,
     ) -> None:
         self._group = group
         self._journal = journal
@@ -76,6 +78,7 @@ class GroupTransport:
         self._network = network
         self._send = network.send
         self._events = events
+        self._clock = clock
         self._barred: dict[str, set[str]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
         self._sent_commit: dict[str, tuple[int, float]] = {}
@@ -178,10 +181,20 @@ class GroupTransport:
             previous_term = message["prevLogTerm"]
         for run in self._runs(entries):
             pairs = [(entry[0], entry[2]) for entry in run]
-            append = wire.Append(self._group, term, previous, previous_term, commit, pairs)
-            self._send(node, append)
+            self._append(node, term, (previous, previous_term), commit, pairs)
             if run:
                 previous, previous_term = run[-1][1], run[-1][2]
+
+    def _append(
+        self,
+        node: str,
+        term: int,
+        previous: tuple[int, int],
+        commit: int,
+        pairs: list[tuple[bytes, int]],
+    ) -> None:
+        reading = self._clock.now_ms()
+        self._send(node, wire.Append(self._group, term, *previous, commit, pairs, reading))
 
     def _on_its_way(self, node: str, term: int, previous: int) -> int:
         """How many entries after ``previous`` were sent on this connection already: PySyncObj
@@ -204,9 +217,7 @@ class GroupTransport:
             sent_index_term = journal.term_at(sent_index)
             if sent_index_term is not None and not self._barred.get(node):
                 self._sent_commit[node] = (commit, now)
-                self._send(
-                    node, wire.Append(self._group, term, sent_index, sent_index_term, commit, [])
-                )
+                self._append(node, term, (sent_index, sent_index_term), commit, [])
 
     def _runs(self, entries: list[Entry]) -> list[list[Entry]]:
         """Split into messages of bounded size."""
@@ -299,30 +310,34 @@ class GroupTransport:
         self._events.heard_leader()
         self.heard_commit = message.commit
         check_commands(message.entries)
-        self._match(node, message)
+        if self._match(node, message) and self.engine.term == message.term:
+            last = message.prev_index + len(message.entries)
+            if self._journal.last_index <= last:
+                self._clock.heard(message.term, message.clock_ms)
 
-    def _match(self, node: str, message: wire.Append) -> None:
-        """Hand up what is new of an append; nothing of it may remove what is here and matches."""
+    def _match(self, node: str, message: wire.Append) -> bool:
+        """Hand up what is new of an append; nothing of it may remove what is here and matches.
+        Whether the log now matches the leader's up to the end of the message."""
         journal, previous, pairs = self._journal, message.prev_index, message.entries
         if journal.backlog > MAX_BACKLOG_BYTES:
             # The next append after this will leave a gap, and hear where to go on.
             self.contact(node, message.term, 0)
             self._reply(node, self.engine.term, 1, success=False)
-            return
+            return False
         first, last = journal.first_index, journal.last_index
         if previous > last:
             self._refuse(node, message.term, self._resume_index(message.term, last + 1))
-            return
+            return False
         if previous < first:
             # Covered by our snapshot, hence committed, hence equal.
             skipped = min(first - previous, len(pairs))
             previous, pairs = previous + skipped, pairs[skipped:]
             if previous < first:
                 self._verified(node, message, previous)
-                return
+                return True
         elif journal.term_at(previous) != message.prev_term:
             self._on_conflict(node, message)
-            return
+            return False
         self._conflict = None
         known = 0
         while known < len(pairs) and journal.term_at(previous + known + 1) == pairs[known][1]:
@@ -332,9 +347,10 @@ class GroupTransport:
             if not pairs:
                 # All known, and we have more: no append is safe to hand up, each would truncate.
                 self._verified(node, message, previous)
-                return
+                return True
             self._check_uncommitted(previous + 1)
         self._up_append(node, message, previous, journal.term_at(previous), pairs)
+        return True
 
     def _up_append(
         self,

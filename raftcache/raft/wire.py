@@ -31,7 +31,7 @@ class WireError(Exception):
 
 class Append(msgspec.Struct, array_like=True, gc=False, tag=1):
     """AppendEntries (Raft figure 2). Entry ``i`` of ``entries`` has index ``prev_index + 1 + i``;
-    an entry is (command, term)."""
+    an entry is (command, term). ``clock_ms``: the leader's reading of the group's clock."""
 
     group: int
     term: int
@@ -39,6 +39,7 @@ class Append(msgspec.Struct, array_like=True, gc=False, tag=1):
     prev_term: int
     commit: int
     entries: list[tuple[bytes, int]]
+    clock_ms: int
 
 
 class AppendReply(msgspec.Struct, array_like=True, gc=False, tag=2):

@@ -23,6 +23,7 @@ from jepsen_like.sim.network import Network as SimNetwork
 from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Scheduler
 from raftcache.raft import wire
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.durable import DurableJournal
 from raftcache.raft.engine import COMMAND
 from raftcache.raft.group import Outcome, RaftGroup
@@ -37,9 +38,10 @@ GROUP = 7
 class ListMachine:
     """A state machine whose state is the list of what was applied."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, clock: GroupClock) -> None:
         self.state: list[bytes] = []
         self.index = 0
+        self.clock = clock
         self._cluster = cluster
 
     def apply(self, index: int, payload: memoryview, hint: Any) -> tuple[int, Any]:
@@ -107,7 +109,8 @@ class Member:
         self.incarnation = self.runtime.process.incarnation
         self.known: dict[str, int] = {}
         self.journal = cluster.make_journal(self.runtime)
-        self.machine = ListMachine(cluster)
+        self.clock = GroupClock(self.runtime.now, cluster.options.max_clock_drift)
+        self.machine = cluster.machine_type(cluster, self.clock)
         self.group = RaftGroup(
             GROUP,
             name,
@@ -117,6 +120,7 @@ class Member:
             self.journal,
             self.machine,
             self,
+            self.clock,
             self._changed,
         )
         self.runtime.call_soon(self._timer)
@@ -190,7 +194,7 @@ class Member:
 
 class Cluster:
     """``names`` are one letter per node: ``Cluster("abc")``. All are up and connected. ``rates``:
-    how fast the clocks run, where not right."""
+    how fast the clocks run, where not right. ``machine_type``: what is replicated."""
 
     def __init__(
         self,
@@ -202,7 +206,9 @@ class Cluster:
         start: bool = True,
         crippled: bool = False,
         rates: Mapping[str, float] | None = None,
+        machine_type: type[ListMachine] = ListMachine,
     ) -> None:
+        self.machine_type = machine_type
         self.crippled = crippled
         self.broken: list[str] = []
         """Promises broken so far, in words."""

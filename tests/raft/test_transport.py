@@ -131,7 +131,7 @@ def test_an_acknowledgement_waits_until_its_term_is_durable() -> None:
     c.isolate("a")
     term, last, last_term = c["c"].term, c["c"].journal.last_index, c["c"].journal.last_term
     c.sent.clear()
-    c["c"].group.on_message("b", wire.Append(GROUP, term + 1, last, last_term, 0, []))
+    c["c"].group.on_message("b", wire.Append(GROUP, term + 1, last, last_term, 0, [], 0))
     c.pass_time(0.1)
     assert not c.count_sent("c", "b", wire.AppendReply)
     c.pass_time(0.15)

@@ -53,13 +53,19 @@ def test_no_peer_can_replace_a_committed_entry(guarded: bool) -> None:
     previous_term = b.journal.term_at(at - 1)
     assert previous_term is not None
     wrong = wire.Append(
-        GROUP, leader.term + 1, at - 1, previous_term, b.commit, [(command(b"z"), leader.term + 1)]
+        GROUP,
+        leader.term + 1,
+        at - 1,
+        previous_term,
+        b.commit,
+        [(command(b"z"), leader.term + 1)],
+        0,
     )
     if guarded:
         with pytest.raises(wire.WireError, match="committed"):
             b.group.on_message("a", wrong)
         # A leader that has another term there, and says no more.
-        other = wire.Append(GROUP, leader.term + 1, at, leader.term + 1, b.commit, [])
+        other = wire.Append(GROUP, leader.term + 1, at, leader.term + 1, b.commit, [], 0)
         with pytest.raises(wire.WireError, match="committed"):
             b.group.on_message("a", other)
         assert b.log == before

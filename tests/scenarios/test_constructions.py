@@ -91,7 +91,7 @@ def test_no_entry_and_no_peer_changes_who_the_members_are() -> None:
     b, before = c["b"], c["b"].log
     last, term = b.journal.last_index, b.term
     for kind in (b"", b"\x00", b"\x02", b"\x03", b"\x41", b"\x01more"):
-        append = wire.Append(GROUP, term, last, term, 0, [(kind + b"...", term)])
+        append = wire.Append(GROUP, term, last, term, 0, [(kind + b"...", term)], 0)
         with pytest.raises(wire.WireError, match="command of type"):
             b.group.on_message("a", append)
         chunk = wire.SnapshotChunk(

@@ -27,7 +27,7 @@ def test_no_peer_shrinks_the_cluster(guarded: bool) -> None:
     a = c["a"]
     entry = (b"\x02" + pickle.dumps(["rem", "c", CoreNode("c", 2)]), a.term)
     last = a.journal.last_index
-    append = wire.Append(GROUP, a.term, last, a.journal.last_term, last + 1, [entry])
+    append = wire.Append(GROUP, a.term, last, a.journal.last_term, last + 1, [entry], 0)
     if guarded:
         with pytest.raises(wire.WireError, match="command of type"):
             a.group.on_message("b", append)
@@ -46,7 +46,7 @@ def test_no_entry_of_a_peer_is_unpickled(guarded: bool, tmp_path: Any) -> None:
     a, mark = c["a"], str(tmp_path / "exploded")
     last = a.journal.last_index
     entry = (b"\x00" + pickle.dumps((0, (Bomb(mark),))), a.term)
-    append = wire.Append(GROUP, a.term, last, a.journal.last_term, last + 1, [entry])
+    append = wire.Append(GROUP, a.term, last, a.journal.last_term, last + 1, [entry], 0)
     if guarded:
         with pytest.raises(wire.WireError, match="command of type"):
             a.group.on_message("b", append)

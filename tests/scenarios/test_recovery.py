@@ -312,7 +312,7 @@ def test_a_recovering_node_neither_votes_nor_campaigns_nor_acknowledges() -> Non
         wire.RequestVote(GROUP, term + 1, last, term, True),
         wire.PreVote(GROUP, term, last, term),
         wire.TimeoutNow(GROUP, term),
-        wire.Append(GROUP, term, 1, 0, 0, []),
+        wire.Append(GROUP, term, 1, 0, 0, [], 0),
         wire.Probe(GROUP, term, 1, 100),
     ):
         c["c"].group.on_message("a", message)

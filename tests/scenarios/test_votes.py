@@ -111,7 +111,7 @@ def test_a_stranger_is_not_heard(guarded: bool) -> None:
     strange: list[Any] = [
         wire.AppendReply(GROUP, term, 2, True, False),
         wire.RequestVote(GROUP, term + 10, 99, term, False),
-        wire.Append(GROUP, term + 10, 1, 0, 0, []),
+        wire.Append(GROUP, term + 10, 1, 0, 0, [], 0),
     ]
     for message in strange:
         for stranger in ("z", "a"):
