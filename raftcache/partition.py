@@ -137,10 +137,16 @@ def _join(placement: list[list[str]], members: Sequence[str], replication: int) 
     leading = Counter(replicas[0] for replicas in placement)
     holding = Counter(member for replicas in placement for member in replicas)
 
+    def leaver_of(replicas: list[str]) -> str:
+        return max(replicas[1:] or replicas, key=lambda member: (holding[member], member))
+
     for _ in range(len(placement) // len(members)):
         most = max(old, key=lambda member: (leading[member], member))
-        replicas = placement[next(group for group in order if placement[group][0] == most)]
-        leaver = max(replicas[1:] or replicas, key=lambda member: (holding[member], member))
+        # Of the groups that it leads the one whose leaver has most: with two replicas the group
+        # leaves no choice of that.
+        led = [placement[group] for group in order if placement[group][0] == most]
+        replicas = max(led, key=lambda replicas: holding[leaver_of(replicas)])
+        leaver = leaver_of(replicas)
         replicas.remove(leaver)
         replicas.insert(0, new)
         leading.update({most: -1, new: 1})
