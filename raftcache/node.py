@@ -289,7 +289,7 @@ class Node:
         self,
         ops: Sequence[Read | Write],
         deadline: float,
-        finish: Callable[[list[Result]], None],
+        finish: Callable[[Sequence[Result]], None],
         *,
         group: int | None = None,
         max_staleness: float | None = None,

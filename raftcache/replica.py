@@ -21,7 +21,7 @@ from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import Peers
-from raftcache.requests import Request
+from raftcache.requests import Call, Request
 from raftcache.runtime import Runtime
 from raftcache.scans import Scans
 
@@ -34,6 +34,7 @@ MAX_TOUCHED: Final = 4096
 """Keys whose recency waits to be written to the log; further ones go without."""
 MAX_NOTED: Final = 65_536
 """Keys remembered as noted lately."""
+_APPLIED: Final = Outcome.APPLIED
 NOTED_FOR: Final = 4
 """A key's further uses within so many touch intervals are not noted."""
 
@@ -86,6 +87,8 @@ class Replica:
     ) -> None:
         self.id = group
         self.replicas = tuple(replicas)
+        self.leader: str | None = None
+        """The group's leader, as far as known: as of the last ``on_change``."""
         self.machine = Machine()
         self.metrics = GroupMetrics()
         self._runtime = runtime
@@ -139,10 +142,7 @@ class Replica:
     # -- writes
 
     def write(self, request: Request) -> None:
-        """Propose; ``NOT_APPLIED`` at once when this node does not lead."""
-        if not self.raft.accepts:
-            request.finish(self.raft.refusal(), ())
-            return
+        """Propose at the end of this turn; ``NOT_APPLIED`` when this node does not lead then."""
         self._queue.append(request)
         self._queued_operations += len(request.ops)
         self._schedule()
@@ -190,7 +190,7 @@ class Replica:
         def done(outcome: Outcome, results: list[Result]) -> None:
             self._in_flight -= 1
             metrics = self.metrics
-            if outcome is Outcome.APPLIED:
+            if outcome is _APPLIED:
                 metrics.applied += len(ops)
                 metrics.batch_operations.observe(len(ops))
                 metrics.commit_seconds.observe(self._runtime.now() - started)
@@ -249,20 +249,21 @@ class Replica:
     def serve(self, reads: list[Request]) -> None:
         """Answer from the state as it is."""
         machine, now_ms = self.machine, self.clock.now_ms()
-        slack = now_ms - machine.time_ms
+        note = machine.uses_recency and self.raft.is_leader
         for request in reads:
-            if type(request.ops[0]) is Scan:
+            ops = request.ops
+            if type(ops[0]) is Scan:
                 self._scans.serve(request)
                 continue
-            results = [machine.query(op) for op in request.ops]
-            if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self._decides():
+            results, due_ms = machine.query(ops)
+            if due_ms <= now_ms and self._decides():
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
-                self.write(Request(request.ops, request.size, request.finish))
+                self.write(request)
                 continue
-            if machine.uses_recency:
-                self._note_uses(request.ops, results)
-            request.finish(Outcome.APPLIED, results)
+            if note:
+                self._note_uses(ops, results)
+            request.finish(_APPLIED, results)
 
     def _decides(self) -> bool:
         """Whether this node says what has expired; on a full disk it must refuse to."""
@@ -284,8 +285,6 @@ class Replica:
 
     def _note_uses(self, ops: Sequence[Op], results: list[Result]) -> None:
         """Recency travels in the log; a key noted lately is not noted again."""
-        if not self.raft.is_leader:
-            return
         touched, noted, now = self._touched, self._noted, self._runtime.now()
         stale = now - NOTED_FOR * self._touch_interval
         if not touched:
@@ -305,6 +304,7 @@ class Replica:
     # -- the leader's duties
 
     def _raft_changed(self) -> None:
+        self.leader = self.raft.leader
         if not self.raft.is_leader:
             self._touched.clear()
             self._fail_queue()
@@ -340,7 +340,7 @@ class Replica:
         def done(_outcome: Outcome, _results: Sequence[Result]) -> None:
             self._configuring = False
 
-        self.write(Request((self._options.configure,), 0, done))
+        self.write(Call((self._options.configure,), 0, done))
 
     def close(self) -> None:
         """Stop; what waits ends."""

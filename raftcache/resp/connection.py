@@ -22,7 +22,7 @@ import structlog
 from raftcache.ops import Get, Read, Result, Set, Status, Write
 from raftcache.resp.commands import NOT_QUEUED, TABLE, Command, unknown
 from raftcache.resp.outcomes import checked
-from raftcache.resp.replies import QUEUED, RedisError, error
+from raftcache.resp.replies import OK, QUEUED, RedisError, error
 from raftcache.resp.session import Ask, Everywhere, Plan, Render, Session, Steps
 
 if TYPE_CHECKING:
@@ -48,21 +48,20 @@ _PROTOCOL_ERRORS: Final = {
     "Out of memory": "invalid multibulk length",
 }
 
+_GET_NAMES: Final = frozenset((b"GET", b"get"))
+_SET_NAMES: Final = frozenset((b"SET", b"set"))
+
 _log: Any = structlog.get_logger("raftcache.resp")
 
-Waiting = bytes | tuple[int, int, Render]
-"""A reply known already, or (first result, how many, how to render them)."""
+_OK: Final = Status.OK
+_CREATED: Final = Status.CREATED
+_NOT_FOUND: Final = Status.NOT_FOUND
+_GET: Final = 0
+_SET: Final = 1
 
-
-def _render_get2(results: Sequence[Result]) -> bytes:
-    value = results[0].value
-    if value is not None:
-        return b"$%d\r\n%b\r\n" % (len(value), value)
-    return b"$-1\r\n"
-
-
-def _render_set(results: Sequence[Result]) -> bytes:
-    return b"+OK\r\n"
+Waiting = bytes | int | tuple[int, Render]
+"""A reply known already; or how the next result of a plain ``GET`` (RESP2) or ``SET`` is told; or
+(how many results, how to render them)."""
 
 
 class Connection(asyncio.Protocol):
@@ -83,7 +82,8 @@ class Connection(asyncio.Protocol):
         self._backlog = 0
         self._last: bytes | None = None
         self._output: list[Waiting] = []
-        self._output_at = 0
+        self._result_at = 0
+        """Of the results, the first that has not been told."""
         self._results: Sequence[Result] = ()
         self._writable = True
         self.stalled_since: float | None = None
@@ -150,16 +150,18 @@ class Connection(asyncio.Protocol):
     def _suspects(self, data: bytes) -> list[tuple[int, str]]:
         """Where lengths beyond the limits seem to be announced. ``hiredis`` would believe them: for
         a huge array it makes room at once. A length that is cut is held back until it is whole.
-        Measured: 0.1 us a command in a pipeline, 0.7 us alone."""
-        found: list[tuple[int, str]] = []
+        Measured: 0.1 us a command in a pipeline, 0.4 us alone."""
+        last = data.rfind(b"\n", 0, -1) + 1
+        line = _LENGTH.match(data, last) if data[last] in b"*$" else None
         first = _HUGE_FIRST.match(data)
+        found: list[tuple[int, str]] = []
+        if line is None and first is None and data.find(b"\n*") < 0:
+            return found
         if first is not None and int(first[1]) > MAX_ARGUMENTS:
             found.append((0, "multibulk"))
         for match in _HUGE_ARRAY.finditer(data):
             if int(match[1]) > MAX_ARGUMENTS:
                 found.append((match.start() + 1, "multibulk"))
-        last = data.rfind(b"\n", 0, -1) + 1
-        line = _LENGTH.match(data, last)
         if line is not None:
             if not line[2]:
                 self._held = line[0]
@@ -239,12 +241,12 @@ class Connection(asyncio.Protocol):
                 # The two commonest commands, laid flat.
                 name = args[0]
                 if len(args) == 2:
-                    if not resp3 and name in (b"GET", b"get"):
-                        output.append((len(ops), 1, _render_get2))
+                    if not resp3 and name in _GET_NAMES:
+                        output.append(_GET)
                         ops.append(Get(args[1]))
                         continue
-                elif name in (b"SET", b"set") and len(args[2]) <= largest:
-                    output.append((len(ops), 1, _render_set))
+                elif name in _SET_NAMES and len(args[2]) <= largest:
+                    output.append(_SET)
                     ops.append(Set(args[1], args[2]))
                     continue
             plan, barrier = self._plan(session, args)
@@ -261,7 +263,7 @@ class Connection(asyncio.Protocol):
             if barrier or number >= MAX_BATCH_COMMANDS:
                 self._commands = commands[number + 1 :]
                 break
-        self._output, self._output_at = output, 0
+        self._output, self._result_at = output, 0
         self._submit(session, ops, alone)
 
     def _plan(self, session: Session, args: list[bytes]) -> tuple[Plan, bool]:
@@ -300,11 +302,11 @@ class Connection(asyncio.Protocol):
         if isinstance(plan, bytes):
             output.append(b"" if silent else plan)
         elif isinstance(plan, Ask):
-            output.append((len(ops), len(plan.ops), _silent if silent else plan.render))
+            output.append((len(plan.ops), _silent if silent else plan.render))
             ops.extend(plan.ops)
         elif isinstance(plan, Everywhere):
             count = self._server.groups
-            output.append((0, count, _silent if silent else plan.render))
+            output.append((count, _silent if silent else plan.render))
         else:
             output.append(b"")
 
@@ -349,15 +351,38 @@ class Connection(asyncio.Protocol):
 
     def _write(self) -> None:
         """Write what there is, as far as the client takes it; then go on."""
-        transport, output, at = self._transport, self._output, self._output_at
+        transport, output = self._transport, self._output
         if transport is None or self.session is None:
             return
-        if at < len(output):
+        if output:
             pieces: list[bytes] = []
-            size, results = 0, self._results
-            while at < len(output) and self._writable:
-                reply = self._reply(output[at], results)
-                at += 1
+            size, written, at, results = 0, 0, self._result_at, self._results
+            for waiting in output:
+                if not self._writable:
+                    break
+                written += 1
+                if waiting is _GET:
+                    result = results[at]
+                    at += 1
+                    value = result.value
+                    if value is not None:
+                        reply = b"$%d\r\n%b\r\n" % (len(value), value)
+                    elif result.status is _NOT_FOUND:
+                        reply = b"$-1\r\n"
+                    else:
+                        reply = self._server.failure(result)
+                elif waiting is _SET:
+                    status = results[at].status
+                    reply = OK
+                    if status is not _OK and status is not _CREATED:
+                        reply = self._server.failure(results[at])
+                    at += 1
+                elif type(waiting) is bytes:
+                    reply = waiting
+                else:
+                    count, render = cast(tuple[int, Render], waiting)
+                    reply = _reply(render, results[at : at + count])
+                    at += count
                 pieces.append(reply)
                 size += len(reply)
                 if size >= WRITE_PIECE_BYTES:
@@ -365,10 +390,11 @@ class Connection(asyncio.Protocol):
                     pieces, size = [], 0
             if size:
                 transport.write(b"".join(pieces))
-            self._output_at = at
-            if at < len(output):
-                return  # until the client has read some
-        self._output, self._results, self._output_at = [], (), 0
+            if written < len(output):
+                # The rest when the client has read some.
+                self._output, self._result_at = output[written:], at
+                return
+        self._output, self._results, self._result_at = [], (), 0
         self._busy = False
         self._run()
 
@@ -377,23 +403,6 @@ class Connection(asyncio.Protocol):
             if self._last is not None:
                 self._transport.write(self._last)
             self._transport.close()
-
-    def _reply(self, waiting: Waiting, results: Sequence[Result]) -> bytes:
-        if isinstance(waiting, bytes):
-            return waiting
-        first, count, render = waiting
-        try:
-            if count == 1:
-                result = results[first]
-                if result.status > Status.NOT_FOUND and render in (_render_get2, _render_set):
-                    render = self._server.failure
-                return render((result,))
-            return render(results[first : first + count])
-        except RedisError as refusal:
-            return error(str(refusal))
-        except Exception:
-            _log.exception("command failed")
-            return error("ERR a bug; the log of this node has the details")
 
     def abort(self) -> None:
         """Close at once."""
@@ -410,6 +419,16 @@ class Connection(asyncio.Protocol):
 
 def _silent(results: Sequence[Result]) -> bytes:
     return b""
+
+
+def _reply(render: Render, results: Sequence[Result]) -> bytes:
+    try:
+        return render(results)
+    except RedisError as refusal:
+        return error(str(refusal))
+    except Exception:
+        _log.exception("command failed")
+        return error("ERR a bug; the log of this node has the details")
 
 
 _ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}

@@ -224,10 +224,10 @@ class RespServer:
             self.service.submit((op,), deadline, into(group), group=group)
 
     @staticmethod
-    def failure(results: Sequence[Result]) -> bytes:
+    def failure(result: Result) -> bytes:
         """The reply to a plain command that did not end as one does."""
         try:
-            checked(results[0])
+            checked(result)
         except RedisError as refusal:
             return error(str(refusal))
         return error("ERR unexpected result")
