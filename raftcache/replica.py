@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from cachetools import FIFOCache
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
@@ -33,10 +32,10 @@ WORTHWHILE_OPERATIONS: Final = 64
 MAX_TOUCHED: Final = 4096
 """Keys whose recency waits to be written to the log; further ones go without."""
 MAX_NOTED: Final = 65_536
-"""Keys remembered as noted lately."""
+"""Keys remembered as noted lately, twice."""
 _APPLIED: Final = Outcome.APPLIED
-NOTED_FOR: Final = 4
-"""A key's further uses within so many touch intervals are not noted."""
+NOTED_FOR: Final = 2
+"""A key's further uses within so many touch intervals, or up to twice as many, are not noted."""
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True):
@@ -102,8 +101,10 @@ class Replica:
         self._lease_reads: list[Request] = []
         self._touched: dict[bytes, None] = {}
         self._touched_since = 0.0
-        self._noted: FIFOCache[bytes, float] = FIFOCache(MAX_NOTED)
-        """When the use of a key was last written down."""
+        self._noted: set[bytes] = set()
+        self._noted_before: set[bytes] = set()
+        """Keys whose use was written down lately, in two generations."""
+        self._noted_since = runtime.now()
         self._configuring = False
         self.clock = GroupClock(runtime.now, raft_options.max_clock_drift)
         self._scans = Scans(runtime, lambda: self.machine)
@@ -250,6 +251,8 @@ class Replica:
         """Answer from the state as it is."""
         machine, now_ms = self.machine, self.clock.now_ms()
         note = machine.uses_recency and self.raft.is_leader
+        if note:
+            self._age_notes()
         for request in reads:
             ops = request.ops
             if type(ops[0]) is Scan:
@@ -285,17 +288,27 @@ class Replica:
 
     def _note_uses(self, ops: Sequence[Op], results: list[Result]) -> None:
         """Recency travels in the log; a key noted lately is not noted again."""
-        touched, noted, now = self._touched, self._noted, self._runtime.now()
-        stale = now - NOTED_FOR * self._touch_interval
-        if not touched:
-            self._touched_since = now
+        noted, before = self._noted, self._noted_before
         for op, result in zip(ops, results, strict=True):
-            if result.value is None or len(touched) >= MAX_TOUCHED or type(op) is not Get:
+            if result.value is None or type(op) is not Get:
                 continue
             key = op.key
-            if key not in noted or noted[key] < stale:
-                noted[key] = now
-                touched[key] = None
+            if key not in noted and key not in before:
+                self._note(key)
+
+    def _note(self, key: bytes) -> None:
+        touched = self._touched
+        if len(touched) < MAX_TOUCHED:
+            if not touched:
+                self._touched_since = self._runtime.now()
+            touched[key] = None
+            self._noted.add(key)
+
+    def _age_notes(self) -> None:
+        now = self._runtime.now()
+        old = now - self._noted_since >= NOTED_FOR * self._touch_interval
+        if old or len(self._noted) >= MAX_NOTED:
+            self._noted_before, self._noted, self._noted_since = self._noted, set(), now
 
     @property
     def _touch_interval(self) -> float:
