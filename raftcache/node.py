@@ -406,6 +406,7 @@ async def run(settings: Settings) -> None:
         {m.id: split_address(m.resp) for m in settings.members if m.resp is not None},
         settings.max_clients,
         settings.readonly_staleness,
+        node.metrics.resp,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -82,6 +82,10 @@ class Connection(asyncio.Protocol):
         self._backlog = 0
         self._last: bytes | None = None
         self._output: list[Waiting] = []
+        self._gets = self._sets = 0
+        self._others: list[str] = []
+        self._started = 0.0
+        """Of what is under way: plain commands, names of the others, since when."""
         self._result_at = 0
         """Of the results, the first that has not been told."""
         self._results: Sequence[Result] = ()
@@ -211,6 +215,7 @@ class Connection(asyncio.Protocol):
     def _end(self, last: bytes) -> None:
         """What came before is answered, then this, then the connection closes."""
         assert self.session is not None
+        self._server.counters.failed(last)
         self._last = last
         self.session.closing = True
 
@@ -233,6 +238,8 @@ class Connection(asyncio.Protocol):
         ops: list[Read | Write] = []
         output: list[Waiting] = []
         alone: Everywhere | Steps | None = None
+        gets = sets = 0
+        others: list[str] = []
         plain = session.plain
         limits, resp3 = self._server.limits, session.resp3
         longest, largest = limits.max_key_bytes, limits.max_value_bytes
@@ -242,10 +249,12 @@ class Connection(asyncio.Protocol):
                 name = args[0]
                 if len(args) == 2:
                     if not resp3 and name in _GET_NAMES:
+                        gets += 1
                         output.append(_GET)
                         ops.append(Get(args[1]))
                         continue
                 elif name in _SET_NAMES and len(args[2]) <= largest:
+                    sets += 1
                     output.append(_SET)
                     ops.append(Set(args[1], args[2]))
                     continue
@@ -256,6 +265,7 @@ class Connection(asyncio.Protocol):
                     self._commands = commands[number:]
                     break
                 alone = plan
+            others.append(_name(args))
             self._add(session, plan, ops, output)
             plain, resp3 = session.plain, session.resp3
             if session.closing and not ending:
@@ -264,6 +274,8 @@ class Connection(asyncio.Protocol):
                 self._commands = commands[number + 1 :]
                 break
         self._output, self._result_at = output, 0
+        self._gets, self._sets, self._others = gets, sets, others
+        self._started = self._server.service.now()
         self._submit(session, ops, alone)
 
     def _plan(self, session: Session, args: list[bytes]) -> tuple[Plan, bool]:
@@ -314,7 +326,6 @@ class Connection(asyncio.Protocol):
         self, session: Session, ops: list[Read | Write], alone: Everywhere | Steps | None
     ) -> None:
         server = self._server
-        server.commands_processed += len(self._output)
         if isinstance(alone, Everywhere):
             server.ask_everywhere(alone.op, self._finished)
         elif alone is not None:
@@ -370,19 +381,22 @@ class Connection(asyncio.Protocol):
                     elif result.status is _NOT_FOUND:
                         reply = b"$-1\r\n"
                     else:
-                        reply = self._server.failure(result)
+                        reply = self._failure(result)
                 elif waiting is _SET:
                     status = results[at].status
                     reply = OK
                     if status is not _OK and status is not _CREATED:
-                        reply = self._server.failure(results[at])
+                        reply = self._failure(results[at])
                     at += 1
-                elif type(waiting) is bytes:
-                    reply = waiting
                 else:
-                    count, render = cast(tuple[int, Render], waiting)
-                    reply = _reply(render, results[at : at + count])
-                    at += count
+                    if type(waiting) is bytes:
+                        reply = waiting
+                    else:
+                        count, render = cast(tuple[int, Render], waiting)
+                        reply = _reply(render, results[at : at + count])
+                        at += count
+                    if reply[:1] == b"-":
+                        self._server.counters.failed(reply)
                 pieces.append(reply)
                 size += len(reply)
                 if size >= WRITE_PIECE_BYTES:
@@ -394,9 +408,31 @@ class Connection(asyncio.Protocol):
                 # The rest when the client has read some.
                 self._output, self._result_at = output[written:], at
                 return
+            self._count()
         self._output, self._results, self._result_at = [], (), 0
         self._busy = False
         self._run()
+
+    def _count(self) -> None:
+        """What was under way is answered."""
+        counters, server = self._server.counters, self._server
+        seconds = server.service.now() - self._started
+        if self._gets:
+            counters.observe("get", seconds, self._gets)
+        if self._sets:
+            counters.observe("set", seconds, self._sets)
+        for name in self._others:
+            counters.observe(name, seconds)
+
+    def _failure(self, result: Result) -> bytes:
+        """The reply to a plain command that did not end as one does."""
+        try:
+            checked(result)
+            reply = error("ERR unexpected result")
+        except RedisError as refusal:
+            reply = error(str(refusal))
+        self._server.counters.failed(reply)
+        return reply
 
     def _close_if_ending(self) -> None:
         if self.session is not None and self.session.closing and self._transport is not None:
@@ -415,6 +451,12 @@ class Connection(asyncio.Protocol):
             self.session.closing = True
         if not self._busy and self._transport is not None:
             self._transport.close()
+
+
+def _name(args: list[bytes]) -> str:
+    """For the counters: one of a fixed set."""
+    command = TABLE.get(args[0].upper())
+    return "unknown" if command is None else command.name
 
 
 def _silent(results: Sequence[Result]) -> bytes:
