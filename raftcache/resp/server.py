@@ -16,6 +16,7 @@ from raftcache.resp.commands import Command
 from raftcache.resp.connection import Connection
 from raftcache.resp.replies import RedisError, Reply, error
 from raftcache.resp.session import Session
+from raftcache.resp.slowlog import MAX_ENTRIES, SLOWER_THAN_S, SlowLog
 from raftcache.service import Service
 
 CROSS_SLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
@@ -62,6 +63,7 @@ class RespServer:
         self._connections: dict[Connection, None] = {}
         self._clients = 0
         self.counters = RespCounters() if counters is None else counters
+        self.slow = SlowLog()
         self.counters.connections = lambda: len(self._connections)
         self._empty = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -189,6 +191,8 @@ class RespServer:
             "maxmemory-policy": f"allkeys-{policy}",
             "maxclients": str(self.max_clients),
             "proto-max-bulk-len": str(self.limits.max_value_bytes),
+            "slowlog-log-slower-than": str(int(SLOWER_THAN_S * 1e6)),
+            "slowlog-max-len": str(MAX_ENTRIES),
             "databases": "1",
             "save": "",
             "appendonly": "yes" if self.service.durable else "no",

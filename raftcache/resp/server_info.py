@@ -137,23 +137,3 @@ def lastsave(session: Session, args: list[bytes]) -> Plan:
 
 def shutdown(session: Session, args: list[bytes]) -> Plan:
     raise RedisError("ERR stop the node's process instead (SIGTERM)")
-
-
-def slowlog(session: Session, args: list[bytes]) -> Plan:
-    name = args[1].upper()
-    if name == b"GET":
-        return EMPTY
-    if name == b"LEN":
-        return integer(0)
-    if name == b"RESET":
-        return OK
-    raise no_subcommand(args, "get", "len", "reset")
-
-
-def latency(session: Session, args: list[bytes]) -> Plan:
-    name = args[1].upper()
-    if name in (b"LATEST", b"HISTORY"):
-        return EMPTY
-    if name == b"RESET":
-        return integer(0)
-    raise no_subcommand(args, "latest", "history", "reset")

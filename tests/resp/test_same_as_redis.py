@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raftcache.resp.connection import split_inline
+from raftcache.resp.parser import split_inline
 
 from .conftest import Served
 from .wire import Wire
