@@ -34,8 +34,9 @@ MAX_TOUCHED: Final = 4096
 MAX_NOTED: Final = 65_536
 """Keys remembered as noted lately, twice."""
 _APPLIED: Final = Outcome.APPLIED
-NOTED_FOR: Final = 2
-"""A key's further uses within so many touch intervals, or up to twice as many, are not noted."""
+NOTED_FOR: Final = 5
+"""A key's further uses within so many touch intervals, or up to twice as many, are not noted: 1 to
+2 s by default. Redis's own clock for this has 1 s, memcached moves an item once a minute."""
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True):

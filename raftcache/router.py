@@ -171,8 +171,7 @@ class Router:
             if left == 0:
                 finish(results)
 
-        for number, positions in parts.items():
-            part = [ops[i] for i in positions]
+        for number, (part, positions) in parts.items():
             ticket = self._part(number, part, positions, results, deadline, atomic, ended)
             if max_staleness is not None and ticket.kind is Kind.READ:
                 ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness
@@ -218,9 +217,11 @@ class Router:
         ticket.repeatable = repeatable
         return ticket
 
-    def _split(self, ops: Sequence[Read | Write], results: list[Result]) -> dict[int, list[int]]:
-        """Group -> positions, in order."""
-        parts: dict[int, list[int]] = {}
+    def _split(
+        self, ops: Sequence[Read | Write], results: list[Result]
+    ) -> dict[int, tuple[list[Read | Write], list[int]]]:
+        """Group -> its operations, in order, and their positions."""
+        parts: dict[int, tuple[list[Read | Write], list[int]]] = {}
         group_of = self._group_of
         for i, op in enumerate(ops):
             key = op.key if type(op) is Get or type(op) is Set else _key(op)
@@ -228,11 +229,12 @@ class Router:
                 results[i] = Result(Status.INVALID)
                 continue
             group = group_of(key)
-            positions = parts.get(group)
-            if positions is None:
-                parts[group] = [i]
+            part = parts.get(group)
+            if part is None:
+                parts[group] = ([op], [i])
             else:
-                positions.append(i)
+                part[0].append(op)
+                part[1].append(i)
         return parts
 
     def _part(
