@@ -18,10 +18,13 @@ class Run:
     """One load under way: pieces of ``depth`` requests each, to which ``replies`` come.
     ``report`` counts while ``counting``."""
 
-    def __init__(self, requests: Iterator[bytes], depth: int, replies: int) -> None:
+    def __init__(
+        self, requests: Iterator[bytes], depth: int, replies: int, only_reads: bool = False
+    ) -> None:
         self.next_request = requests.__next__
         self.depth = depth
         self.replies = replies
+        self.only_reads = only_reads
         self.report = Report()
         self.counting = False
         self.stopped = False

@@ -43,7 +43,8 @@ async def measure(
         await fill(dialect, addresses, workload, progress)
     closing = dialect.closing(workload.name)
     pieces = requests(workload, dialect.request, closing)
-    run = Run(pieces, workload.pipeline, workload.pipeline + bool(closing))
+    depth = workload.pipeline
+    run = Run(pieces, depth, depth + bool(closing), only_reads=workload.name == "get")
     connected = await _connect(dialect, addresses, run, clients)
     await _wait("warm-up", warm_up, run, progress)
     cpu, started = time.process_time(), time.perf_counter()

@@ -1,0 +1,101 @@
+"""PySyncObj as it comes: a replicated dict in three processes, called through its own API."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from servers import HOST, Servers
+
+from peers import Load, Peer, PeerError, Running, Setup
+from raftcache.demo import free_ports
+
+PROGRAM = Path(__file__).parent.parent / "pysyncobj_program.py"
+API = "its own API"
+_START_S = 120.0
+
+
+class RunningPySyncObj(Running):
+    """Each load is a process of clients."""
+
+    def __init__(self, pids: Sequence[int], addresses: Sequence[str]) -> None:
+        self.pids = pids
+        self._addresses = addresses
+
+    def generators(self, load: Load) -> Sequence[str]:
+        return (API,)
+
+    def fill(self, load: Load) -> None:
+        self._clients(load, fill=True)
+
+    def run(self, generator: str, load: Load) -> dict[str, Any]:
+        return self._clients(load, fill=False)
+
+    def _clients(self, load: Load, *, fill: bool) -> dict[str, Any]:
+        asked = {
+            "workload": msgspec.to_builtins(load.workload),
+            "clients": load.clients,
+            "seconds": load.seconds,
+            "fill": fill,
+        }
+        done = subprocess.run(
+            [sys.executable, PROGRAM, "clients", ",".join(self._addresses), json.dumps(asked)],
+            capture_output=True,
+            text=True,
+            timeout=load.seconds + _START_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise PeerError(f"PySyncObj's clients: {done.stderr.strip()[-400:]}")
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+
+class PlainPySyncObj(Peer):
+    """Unmodified, with the settings that are quickest for clients that wait."""
+
+    name = "pysyncobj"
+    about = "plain PySyncObj, ReplDict in three processes, clients in a fourth"
+    # Re-sent appends and a forgotten vote lose acknowledged writes of the release we build on.
+    linearizable = False
+
+    def version(self) -> str:
+        return version("pysyncobj")
+
+    def notes(self, setup: Setup) -> Sequence[str]:
+        return (
+            "Clients are threads of one observer process, one call (or pipeline of calls with"
+            " callbacks) at a time each.",
+            "Reads go through the log: its own are local and may be stale.",
+            "Its journal is never synced: a power failure loses acknowledged writes."
+            if setup.durable
+            else "In memory; a node that restarts has forgotten its vote.",
+        )
+
+    @contextmanager
+    def start(self, setup: Setup) -> Iterator[Running]:
+        addresses = [f"{HOST}:{port}" for port in free_ports(3)]
+        with Servers(setup.directory) as servers:
+            for number, address in enumerate(addresses):
+                others = ",".join(each for each in addresses if each != address)
+                kept = []
+                if setup.durable:
+                    directory = setup.directory / f"node-{number + 1}"
+                    directory.mkdir()
+                    kept = [str(directory)]
+                servers.start(sys.executable, str(PROGRAM), "node", address, others, *kept)
+            servers.wait(
+                lambda: all("ready" in log.read_text() for log in servers.logs),
+                "PySyncObj should elect a leader",
+            )
+            yield RunningPySyncObj(servers.pids, addresses)
+
+
+PEERS: list[Peer] = [PlainPySyncObj()]
