@@ -49,7 +49,8 @@ def bars(results: dict[str, Any]) -> Figure:
     panels = [[each for each in results["figures"] if each["load"] == load] for load in loads]
     inches = [_PANEL_INCHES + _ROW_INCHES * len(panel) for panel in panels]
     figure = Figure(figsize=(9.0, sum(inches) + 1.1), layout="constrained", facecolor="white")
-    figure.suptitle(_title(results), x=0.01, ha="left", fontsize=10, color=INK)
+    figure.suptitle(_title(results), x=0.01, ha="left", fontsize=9.5, color=INK)
+    figure.get_layout_engine().set(hspace=0.06)
     axes = figure.subplots(max(1, len(panels)), 1, height_ratios=inches or [1], squeeze=False)
     for axis, load, panel in zip(axes.flat, loads, panels, strict=False):
         _panel(axis, load, panel, results["peers"])
@@ -57,10 +58,12 @@ def bars(results: dict[str, Any]) -> Figure:
 
 
 def _title(results: dict[str, Any]) -> str:
-    kept = "durable" if results["conditions"]["durable"] else "in memory"
-    first = f"Operations a second, {kept}: medians, lines from lowest to highest"
-    rest = report.conditions(results).replace("; ", "\n")
-    return f"{first}\n{rest}\nhatched: not linearizable through failures"
+    disturbed = sum((each["other_cpu"] or 0) > report.DISTURBED for each in results["figures"])
+    marks = "Lines: lowest to highest. Hatched: not linearizable through failures."
+    if disturbed:
+        marks += f" {disturbed} of {len(results['figures'])} figures were disturbed by other work."
+    same = report.conditions(results).replace("; ", "\n", 1)
+    return f"Operations a second: {same}\n{marks}\n"
 
 
 def _panel(axis: Any, load: str, panel: list[dict[str, Any]], peers: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ class Comparison:
         for generator in generators:
             warm_up = Load(load.workload, load.clients, self._args.warm_up, load.everywhere)
             running.run(generator, warm_up)
-            with machine.Watch(running.pids) as watch:
+            with machine.Watch(running.pids, running.client_pids) as watch:
                 run = dict(running.run(generator, load))
             run["server_cpu_us_per_op"] = watch.servers_s * 1e6 / max(1, run["operations"])
             run["other_cpu"] = watch.others

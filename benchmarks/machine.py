@@ -61,14 +61,15 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 class Watch:
-    """``with Watch(pids) as watch``: what the servers, and everybody else, took meanwhile."""
+    """``with Watch(pids, client_pids) as watch``: what the servers, and everybody else, took."""
 
-    def __init__(self, pids: Sequence[int]) -> None:
+    def __init__(self, pids: Sequence[int], client_pids: Sequence[int] = ()) -> None:
         self._pids = pids
+        self._client_pids = client_pids
         self.servers_s = 0.0
         self.others = 0.0
-        """Share of all cores that neither the servers nor this process and its children used: other
-        work, and the kernel's on behalf of nobody."""
+        """Share of all cores that neither the servers nor the load used: other work, and what the
+        kernel does on behalf of nobody."""
 
     def __enter__(self) -> Watch:
         self._before = self._now()
@@ -86,6 +87,7 @@ class Watch:
             usage.ru_utime + usage.ru_stime
             for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         )
+        ours += cpu_seconds(self._client_pids)
         return time.monotonic(), _busy_s(), cpu_seconds(self._pids), ours
 
 

@@ -1,8 +1,9 @@
 """The stores that ``compare.py`` can start, a file each.
 
-A file here (or one given with ``--peer-file``) sets ``PEERS``, a list of ``Peer``. A peer starts three nodes on free ports of this machine, with its data in a directory that it is
-given, and says where they are and what protocol they speak; ``compare.py`` does the rest. A store
-that speaks Redis's protocol takes some twenty lines; ``README.md`` beside this file shows them.
+A file here (or one given with ``--peer-file``) sets ``PEERS``, a list of ``Peer``. A peer starts
+three nodes on free ports of this machine, with its data in a directory that it is given, and says
+where they are and what protocol they speak; ``compare.py`` does the rest. A store that speaks
+Redis's protocol takes some twenty lines; ``README.md`` beside this file shows them.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ class Running:
 
     pids: Sequence[int] = ()
     """Its nodes' processes, for their CPU time."""
+    client_pids: Sequence[int] = ()
+    """Processes of the load that run for longer than one load."""
 
     def generators(self, load: Load) -> Sequence[str]:
         """By which load generators this load can be run; by none when the peer has no such thing

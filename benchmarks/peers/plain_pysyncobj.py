@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -23,38 +24,44 @@ _START_S = 120.0
 
 
 class RunningPySyncObj(Running):
-    """Each load is a process of clients."""
+    """``clients`` is the process of the clients."""
 
-    def __init__(self, pids: Sequence[int], addresses: Sequence[str]) -> None:
+    def __init__(self, pids: Sequence[int], clients: subprocess.Popen[str]) -> None:
         self.pids = pids
-        self._addresses = addresses
+        self.client_pids = [clients.pid]
+        self._clients = clients
+        self._answer(_START_S)
 
     def generators(self, load: Load) -> Sequence[str]:
         return (API,)
 
     def fill(self, load: Load) -> None:
-        self._clients(load, fill=True)
+        if problem := self._ask(load, fill=True)["first_error"]:
+            raise PeerError(f"PySyncObj: filling: {problem}")
 
     def run(self, generator: str, load: Load) -> dict[str, Any]:
-        return self._clients(load, fill=False)
+        return self._ask(load, fill=False)
 
-    def _clients(self, load: Load, *, fill: bool) -> dict[str, Any]:
+    def _ask(self, load: Load, *, fill: bool) -> dict[str, Any]:
         asked = {
             "workload": msgspec.to_builtins(load.workload),
             "clients": load.clients,
             "seconds": load.seconds,
             "fill": fill,
         }
-        done = subprocess.run(
-            [sys.executable, PROGRAM, "clients", ",".join(self._addresses), json.dumps(asked)],
-            capture_output=True,
-            text=True,
-            timeout=load.seconds + _START_S,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise PeerError(f"PySyncObj's clients: {done.stderr.strip()[-400:]}")
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        assert self._clients.stdin is not None
+        self._clients.stdin.write(json.dumps(asked) + "\n")
+        self._clients.stdin.flush()
+        return self._answer(load.seconds + _START_S)
+
+    def _answer(self, timeout_s: float) -> dict[str, Any]:
+        assert self._clients.stdout is not None
+        if not select.select([self._clients.stdout], [], [], timeout_s)[0]:
+            raise PeerError("PySyncObj's clients do not answer")
+        line = self._clients.stdout.readline()
+        if not line:
+            raise PeerError("PySyncObj's clients ended")
+        found: dict[str, Any] = json.loads(line)
         return found
 
 
@@ -73,6 +80,7 @@ class PlainPySyncObj(Peer):
         return (
             "Clients are threads of one observer process, one call (or pipeline of calls with"
             " callbacks) at a time each.",
+            "Its log is not compacted meanwhile: that would stop its nodes.",
             "Reads go through the log: its own are local and may be stale.",
             "Its journal is never synced: a power failure loses acknowledged writes."
             if setup.durable
@@ -95,7 +103,19 @@ class PlainPySyncObj(Peer):
                 lambda: all("ready" in log.read_text() for log in servers.logs),
                 "PySyncObj should elect a leader",
             )
-            yield RunningPySyncObj(servers.pids, addresses)
+            with (setup.directory / "clients.log").open("wb") as log:
+                clients = subprocess.Popen(
+                    [sys.executable, PROGRAM, "clients", ",".join(addresses)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            try:
+                yield RunningPySyncObj(servers.pids, clients)
+            finally:
+                clients.kill()
+                clients.communicate()
 
 
 PEERS: list[Peer] = [PlainPySyncObj()]
