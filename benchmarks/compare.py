@@ -21,11 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import machine
-import report
-from figures import figures
+from measuring import machine, report
+from measuring.figures import figures
+from measuring.servers import ServerError
 from peers import Load, Peer, PeerError, Running, Setup, load_peers
-from servers import ServerError
 
 from raftcache.bench.load import BenchError
 from raftcache.bench.workload import Workload

@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import machine
 import uvloop
-from conditions import CONDITIONS, Address, Bench, Condition, Size, allow_open_files
-from figures import figures, markdown_table, number, rate, text_table
+from measuring import machine
+from measuring.conditions import CONDITIONS, Address, Bench, Condition, Size, allow_open_files
+from measuring.figures import figures, markdown_table, number, rate, text_table
+from measuring.report import DISTURBED
 
 from raftcache.bench.dialects import DIALECTS
 from raftcache.bench.load import fill, measure
@@ -39,8 +40,8 @@ HEADS = (
     "with",
     "lowest, highest",
     "left",
-    "p99 ms without",
-    "with",
+    "p99 ms without, with",
+    "leader CPU us/op",
     "other CPU",
     "failed",
 )
@@ -83,17 +84,13 @@ class Turns:
         args = self._args
         for op in OPERATIONS:
             workload = Workload(op, keys, args.value_bytes, 0.0, args.pipeline)
-            where = [bench.leader]
-
-            async def load(seconds: float, workload: Workload = workload) -> dict[str, Any]:
-                report = await measure(
-                    DIALECTS["resp"], where, workload, args.clients, seconds, 0.0, fill_first=False
-                )
-                return report.summary()
-
-            uvloop.run(load(args.warm_up))
+            uvloop.run(load(bench, workload, args.clients, args.warm_up))
+            leader = [bench.leader_pid]
+            before = machine.cpu_seconds(leader)
             with machine.Watch(bench.cluster.pids) as watch:
-                run = uvloop.run(load(args.seconds))
+                run = uvloop.run(load(bench, workload, args.clients, args.seconds))
+            spent = machine.cpu_seconds(leader) - before
+            run["server_cpu_us_per_op"] = spent * 1e6 / max(1, run["operations"])
             run["other_cpu"] = watch.others
             self.runs.setdefault((condition.name, op, beside), []).append(run)
             state = "with" if beside else "without"
@@ -120,6 +117,15 @@ class Turns:
         return rows
 
 
+async def load(bench: Bench, workload: Workload, clients: int, seconds: float) -> dict[str, Any]:
+    """Keep the leader busy for so long."""
+    where = [bench.leader]
+    report = await measure(
+        DIALECTS["resp"], where, workload, clients, seconds, 0.0, fill_first=False
+    )
+    return report.summary()
+
+
 def at_bench(cluster: Cluster) -> Bench:
     """Who leads, who does not, and how to fill."""
     status = cluster_status(cluster.urls[0])
@@ -132,7 +138,7 @@ def at_bench(cluster: Cluster) -> Bench:
     def store(keys: int) -> None:
         uvloop.run(fill(DIALECTS["resp"], [leader], Workload("set", keys)))
 
-    return Bench(cluster, leader, order[0], store)
+    return Bench(cluster, leader, cluster.pids[order[-1]], order[0], store)
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -146,8 +152,9 @@ def cells(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
             ops = state["ops_per_s"]
             columns += [rate(ops["median"]), f"{rate(ops['lowest'])}, {rate(ops['highest'])}"]
         columns.append(f"{row['left']:.0%}")
-        columns += [number(state["p99_ms"], 1) for state in states]
-        columns.append(f"{other:.0%}{'!' if other > 0.1 else ''}")
+        for each in ("p99_ms", "server_cpu_us_per_op"):
+            columns.append(", ".join(number(state[each], 1) for state in states))
+        columns.append(f"{other:.0%}{'!' if other > DISTURBED else ''}")
         columns.append(number(sum(state["errors"] + state["misses"] for state in states)))
         found.append(columns)
     return found

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from servers import HOST, Servers, ask
-from wire import Address, WireRunning
+from measuring.servers import HOST, Servers, ask
+from measuring.wire import Address, WireRunning
 
 from peers import Peer, PeerError, Running, Setup, output_of
 from raftcache.bench.dialects import Dialect, HttpClient, http_message

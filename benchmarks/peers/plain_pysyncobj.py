@@ -12,13 +12,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import measuring
 import msgspec
-from servers import HOST, Servers
+from measuring.servers import HOST, Servers
 
 from peers import Load, Peer, PeerError, Running, Setup
 from raftcache.demo import free_ports
 
-PROGRAM = Path(__file__).parent.parent / "pysyncobj_program.py"
+PROGRAM = Path(measuring.__file__).with_name("pysyncobj_program.py")
 API = "its own API"
 _START_S = 120.0
 

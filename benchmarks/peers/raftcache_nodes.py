@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import ClassVar
 
-from wire import Address, WireRunning
+from measuring.wire import Address, WireRunning
 
 from peers import Peer, PeerError, Running, Setup
 from raftcache.bench.dialects import DIALECTS

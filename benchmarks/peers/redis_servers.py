@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import hiredis
-from servers import HOST, Servers, ask
-from wire import WireRunning
+from measuring.servers import HOST, Servers, ask
+from measuring.wire import WireRunning
 
 from peers import Peer, Running, Setup, output_of
 from raftcache.bench.dialects import DIALECTS, Dialect, RespClient, resp_command, resp_request

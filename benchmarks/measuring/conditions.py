@@ -34,6 +34,7 @@ class Bench:
 
     cluster: Cluster
     leader: Address
+    leader_pid: int
     follower: int
     """Position of a node that leads nothing."""
     fill: Callable[[int], None]
@@ -223,7 +224,7 @@ class Snapshots(Condition):
         with _repeated(turn):
             yield said
         said.append(
-            f"a follower emptied {len(took)} times, ready again after"
+            f"followers emptied: {len(took)}, ready again after"
             f" {statistics.median(took):.1f} s; {self.size.many_keys:,} keys in both columns"
         )
 

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import chart
-import machine
-from figures import markdown_table, number, rate, text_table
+from measuring import chart, machine
+from measuring.figures import markdown_table, number, rate, text_table
 
 NAME = "comparison"
 HEADS = (

@@ -7,9 +7,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import machine
-import report
-from figures import rate
+from measuring import machine, report
+from measuring.figures import rate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
