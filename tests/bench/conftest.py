@@ -37,6 +37,7 @@ class RespServer:
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
+            request_queue_size = 128
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """A load closes its connections in the middle of an answer."""
