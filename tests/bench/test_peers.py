@@ -10,6 +10,8 @@ from peers import Load, PeerError, Setup, load_peers
 from raftcache.bench.workload import Workload
 from tests.programs import program
 
+from .conftest import BENCHMARKS
+
 PLUG_IN = """
 from peers import Peer
 
@@ -30,6 +32,14 @@ def test_a_file_adds_a_peer(tmp_path: Path) -> None:
     assert {"raftcache", "raftcache-http", "etcd", "redis-wait", "pysyncobj"} < set(peers)
     assert peers["mine"].missing() == "no no-such-program-anywhere on PATH"
     assert peers["mine"].how_to_install() == "build it from its sources"
+
+
+def test_the_example_in_the_documentation_is_a_peer(tmp_path: Path) -> None:
+    text = (BENCHMARKS / "peers" / "README.md").read_text()
+    path = tmp_path / "redisraft.py"
+    path.write_text(text.partition("```python\n")[2].partition("```")[0])
+    peer = load_peers([path])["redisraft"]
+    assert "redisraft.so" in peer.missing()
 
 
 @pytest.mark.parametrize(
