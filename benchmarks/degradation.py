@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 from measuring import machine
-from measuring.conditions import CONDITIONS, Address, Bench, Condition, Size, allow_open_files
+from measuring.conditions import CONDITIONS, Address, Bench, Condition, Size
 from measuring.figures import figures, markdown_table, number, rate, text_table
 from measuring.report import DISTURBED
 
@@ -28,6 +28,7 @@ from raftcache.bench.dialects import DIALECTS
 from raftcache.bench.load import fill, measure
 from raftcache.bench.workload import Workload
 from raftcache.demo import Cluster, Plan, cluster_status
+from raftcache.open_files import allow_open_files
 
 OPERATIONS = ("set", "get")
 NAME = "degradation"
@@ -217,7 +218,10 @@ def main() -> int:
         return 2
     size = Size(**{name: getattr(args, name) for name in Size.__dataclass_fields__})
     chosen = [CONDITIONS[name](size) for name in names]
-    allow_open_files(args.idle + args.clients + _SPARE_FILES)
+    needed = args.idle + args.clients + _SPARE_FILES
+    if (allowed := allow_open_files(needed)) < needed:
+        say(f"degradation.py: {needed:,} open files are needed, {allowed:,} allowed (ulimit -Hn)")
+        return 2
     where = machine.describe()
     about = (
         f"3 nodes, data {'on disk' if args.durable else 'in memory'}, {args.groups} group(s);"

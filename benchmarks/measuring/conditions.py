@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -252,16 +251,6 @@ def _repeated(turn: Callable[[threading.Event], None]) -> Iterator[None]:
         thread.join()
     if problems:
         raise problems[0]
-
-
-def allow_open_files(count: int) -> None:
-    """Of this process and those that it starts. ``OSError`` when the system does not."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft >= count or soft == resource.RLIM_INFINITY:
-        return
-    if hard != resource.RLIM_INFINITY and hard < count:
-        raise OSError(f"{count:,} open files are needed, and {hard:,} allowed (ulimit -Hn)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 CONDITIONS: Final[dict[str, type[Condition]]] = {
