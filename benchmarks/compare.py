@@ -24,7 +24,7 @@ from typing import Any
 from measuring import machine, report
 from measuring.figures import figures
 from measuring.servers import ServerError
-from peers import Load, Peer, PeerError, Running, Setup, load_peers
+from peers import Load, Peer, PeerError, Running, Setup, Through, load_peers
 
 from raftcache.bench.load import BenchError
 from raftcache.bench.workload import Workload
@@ -39,7 +39,7 @@ def loads(args: argparse.Namespace) -> list[Load]:
             Workload(op, args.keys, args.value_bytes, 0.0, depth),
             args.clients,
             args.seconds,
-            everywhere=args.everywhere,
+            Through(args.through),
         )
         for op in OPERATIONS
         for depth in args.pipeline
@@ -78,7 +78,7 @@ class Comparison:
         if generators and load.workload.reads:
             running.fill(load)
         for generator in generators:
-            warm_up = Load(load.workload, load.clients, self._args.warm_up, load.everywhere)
+            warm_up = Load(load.workload, load.clients, self._args.warm_up, load.through)
             running.run(generator, warm_up)
             with machine.Watch(running.pids, running.client_pids) as watch:
                 run = dict(running.run(generator, load))
@@ -106,7 +106,7 @@ class Comparison:
                 "value_bytes": args.value_bytes,
                 "keys": args.keys,
                 "groups": args.groups,
-                "everywhere": args.everywhere,
+                "through": args.through,
                 "seconds": args.seconds,
                 "repeats": args.repeats,
             },
@@ -192,7 +192,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--keys", type=int, default=10_000)
     made.add_argument("--groups", type=int, default=1, help="Raft groups, of those who have some")
     made.add_argument(
-        "--everywhere", action="store_true", help="clients at all nodes, not only the leader"
+        "--through",
+        choices=[each.value for each in Through],
+        default=Through.LEADER.value,
+        help="where clients are: at the leader (default), at one follower, or at all nodes",
     )
     made.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
     made.add_argument("--warm-up", type=float, default=1.0, help="seconds before each")

@@ -75,10 +75,11 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
 def conditions(results: dict[str, Any]) -> str:
     """One line: what was the same for all."""
     given = results["conditions"]
-    where = "spread over the nodes" if given["everywhere"] else "at the leader (primary)"
+    where = {"leader": "the leader (primary)", "follower": "a follower", "all": "all nodes"}
     kept = "on disk before it is acknowledged" if given["durable"] else "in memory"
     return (
-        f"{given['nodes']} nodes each, data {kept}; {given['clients']} clients {where},"
+        f"{given['nodes']} nodes each, data {kept}; {given['clients']} clients at"
+        f" {where[given['through']]},"
         f" {given['keys']:,} keys of 16 bytes, values of {given['value_bytes']:,} bytes;"
         f" {given['repeats']} turns of {given['seconds']:g} s, medians"
     )

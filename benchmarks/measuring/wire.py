@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import uvloop
-from peers import Load, PeerError, Running
+from peers import Load, PeerError, Running, Through
 
 from raftcache.bench.dialects import Dialect
 from raftcache.bench.load import fill, measure
@@ -24,8 +24,8 @@ Address = tuple[str, int]
 
 
 class WireRunning(Running):
-    """``addresses`` gives those of the nodes, the leader (or primary) first, asked before every
-    load. ``redis_benchmark`` names the workloads that redis-benchmark can run, too."""
+    """``addresses`` gives those of the nodes that take any request, the leader (or primary) first,
+    asked before every load. ``redis_benchmark`` names the workloads that redis-benchmark can run, too."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class WireRunning(Running):
         self._rates: dict[tuple[str, int], float] = {}
 
     def generators(self, load: Load) -> Sequence[str]:
-        if load.workload.pipeline > 1 and not self._pipelines:
+        if (load.workload.pipeline > 1 and not self._pipelines) or not self._where(load):
             return ()
-        if load.workload.name in self._redis_benchmark and not load.everywhere:
+        if load.workload.name in self._redis_benchmark and load.through is not Through.ALL:
             return (BENCH, REDIS_BENCHMARK)
         return (BENCH,)
 
@@ -72,7 +72,11 @@ class WireRunning(Running):
 
     def _where(self, load: Load) -> Sequence[Address]:
         addresses = self._addresses()
-        return addresses if load.everywhere else addresses[:1]
+        return {
+            Through.LEADER: addresses[:1],
+            Through.FOLLOWER: addresses[1:2],
+            Through.ALL: addresses,
+        }[load.through]
 
     def _by_redis_benchmark(self, load: Load, where: Address) -> dict[str, Any]:
         """It counts requests, not seconds: so many as the run before lets expect."""

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,6 +38,17 @@ class Setup:
     """For stores that have Raft groups or shards."""
 
 
+class Through(StrEnum):
+    """Where the clients are."""
+
+    LEADER = "leader"
+    """Or primary."""
+    FOLLOWER = "follower"
+    """All at the same one."""
+    ALL = "all"
+    """Spread over the nodes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What to measure."""
@@ -44,8 +56,7 @@ class Load:
     workload: Workload
     clients: int
     seconds: float
-    everywhere: bool = False
-    """Clients are spread over the nodes; else all go to the leader, or primary."""
+    through: Through = Through.LEADER
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ import measuring
 import msgspec
 from measuring.servers import HOST, Servers
 
-from peers import Load, Peer, PeerError, Running, Setup
+from peers import Load, Peer, PeerError, Running, Setup, Through
 from raftcache.demo import free_ports
 
 PROGRAM = Path(measuring.__file__).with_name("pysyncobj_program.py")
@@ -34,7 +34,7 @@ class RunningPySyncObj(Running):
         self._answer(_START_S)
 
     def generators(self, load: Load) -> Sequence[str]:
-        return (API,)
+        return (API,) if load.through is Through.LEADER else ()
 
     def fill(self, load: Load) -> None:
         if problem := self._ask(load, fill=True)["first_error"]:

@@ -77,7 +77,7 @@ def test_a_report_marks_what_was_disturbed_what_failed_and_what_is_not_lineariza
             "clients": 50,
             "value_bytes": 100,
             "keys": 10_000,
-            "everywhere": False,
+            "through": "leader",
             "seconds": 1.0,
             "repeats": 1,
         },

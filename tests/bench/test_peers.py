@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from peers import Load, PeerError, Setup, load_peers
+from measuring.wire import WireRunning
+from peers import Load, PeerError, Setup, Through, load_peers
 
+from raftcache.bench.dialects import DIALECTS
 from raftcache.bench.workload import Workload
 from tests.programs import program
 
-from .conftest import BENCHMARKS
+from .conftest import BENCHMARKS, ServerFactory, Store
 
 PLUG_IN = """
 from peers import Peer
@@ -61,6 +63,22 @@ def test_a_file_that_is_no_peer_is_refused(tmp_path: Path, text: str, problem: s
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PeerError, match="no such Python file"):
         load_peers([tmp_path / "mine.py"])
+
+
+def test_a_load_goes_where_it_is_told(tmp_path: Path, resp_server: ServerFactory) -> None:
+    nodes = [resp_server(Store()) for _ in range(3)]
+    addresses = [("127.0.0.1", node.port) for node in nodes]
+    running = WireRunning([], lambda: addresses, DIALECTS["resp"])
+    reached = []
+    for through in Through:
+        load = Load(Workload("set", 10), clients=3, seconds=0.1, through=through)
+        running.run(*running.generators(load), load)
+        reached.append([bool(node.commands) for node in nodes])
+        for node in nodes:
+            node.commands.clear()
+    assert reached == [[True, False, False], [False, True, False], [True, True, True]]
+    alone = WireRunning([], lambda: addresses[:1], DIALECTS["resp"])
+    assert alone.generators(Load(Workload("set"), 1, 1.0, Through.FOLLOWER)) == ()
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["memory", "durable"])
