@@ -25,7 +25,8 @@ Address = tuple[str, int]
 
 class WireRunning(Running):
     """``addresses`` gives those of the nodes that take any request, the leader (or primary) first,
-    asked before every load. ``redis_benchmark`` names the workloads that redis-benchmark can run, too."""
+    asked before every load. ``redis_benchmark`` names the workloads that redis-benchmark can run,
+    too."""
 
     def __init__(
         self,

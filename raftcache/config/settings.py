@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     )
     max_clients: Whole = _setting(
         "Network",
-        "Redis clients connected to this node at a time; fewer if the system allows fewer open files.",
+        "Redis clients connected to this node at a time; fewer if the limit of open files is lower.",
         default=10_000,
         ge=1,
     )
