@@ -12,6 +12,8 @@ from raftcache.bench.report import Report
 from raftcache.bench.workload import Workload, filling, requests
 
 CONNECT_TIMEOUT_S: Final = 10.0
+ANSWER_TIMEOUT_S: Final = 30.0
+"""Without any answer for so long, filling is given up."""
 _FILLING_CLIENTS: Final = 32
 
 
@@ -72,6 +74,10 @@ async def fill(
         _, pending = await asyncio.wait(waiting, timeout=0.5)
         waiting = list(pending)
         progress("filling", 0.0, Report())
+        if waiting and time.perf_counter() - run.taken_at > ANSWER_TIMEOUT_S:
+            for client in ends:
+                client.abort()
+            raise BenchError(f"filling: no answer for {ANSWER_TIMEOUT_S:.0f} s")
     if run.report.errors:
         raise BenchError(f"filling: {run.report.first_error}")
 
@@ -83,10 +89,12 @@ class _Once(Run):
         super().__init__(requests, depth, depth)
         self._requests = requests
         self._following = next(requests, None)
+        self.taken_at = time.perf_counter()
         self.next_request = self._take
 
     def _take(self) -> bytes:
         request = self._following
+        self.taken_at = time.perf_counter()
         assert request is not None
         self._following = next(self._requests, None)
         self.stopped = self._following is None

@@ -184,7 +184,7 @@ class Settings(BaseSettings):
     )
     max_clients: Whole = _setting(
         "Network",
-        "Redis clients connected to this node at a time; fewer if the limit of open files is lower.",
+        "Redis clients connected to this node at a time; fewer if too few files may be open.",
         default=10_000,
         ge=1,
     )

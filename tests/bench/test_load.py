@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from raftcache.bench import load
 from raftcache.bench.dialects import DIALECTS
 from raftcache.bench.load import BenchError, fill, measure
 from raftcache.bench.report import Report
@@ -53,6 +54,15 @@ def test_a_server_that_refuses_to_be_filled_ends_the_load(resp_server: ServerFac
         asyncio.run(fill(DIALECTS["resp"], [("127.0.0.1", server.port)], Workload("get", 10)))
 
 
+def test_a_server_that_does_not_answer_ends_the_filling(
+    resp_server: ServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "ANSWER_TIMEOUT_S", 0.2)
+    server = resp_server(lambda command: b"")
+    with pytest.raises(BenchError, match="no answer"):
+        asyncio.run(fill(DIALECTS["resp"], [("127.0.0.1", server.port)], Workload("get", 10)))
+
+
 @pytest.mark.parametrize(
     ("answer", "seen"),
     [
@@ -69,7 +79,7 @@ def test_http_answers_are_told_apart(answer: bytes, seen: str) -> None:
                 writer.write(answer)
         writer.close()
 
-    async def load() -> Report:
+    async def talked() -> Report:
         server = await asyncio.start_server(talk, "127.0.0.1", 0)
         where = [server.sockets[0].getsockname()[:2]]
         report = await measure(
@@ -78,7 +88,7 @@ def test_http_answers_are_told_apart(answer: bytes, seen: str) -> None:
         server.close()
         return report
 
-    report = asyncio.run(load())
+    report = asyncio.run(talked())
     if seen in ("missed", "found"):
         assert report.latencies.count > 0
         assert report.errors == 0
