@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from raftcache.raft import wire
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.reads import ROUND_APART_S
 
 from .harness import Cluster, Member
 
@@ -62,11 +63,26 @@ def test_reads_that_wait_share_a_round() -> None:
     rounds = leader.group.reads.rounds
     c.sent.clear()
     first = leader.read()
-    second = leader.read()
     rest = [leader.read() for _ in range(100)]
-    c.until(lambda: all(read.confirmed for read in [first, second, *rest]))
-    assert leader.group.reads.rounds == rounds + 3, "two on their way at once, one for all others"
-    assert c.count_sent(leader.name, "b", wire.Probe) == 3
+    c.until(lambda: all(read.confirmed for read in [first, *rest]))
+    assert leader.group.reads.rounds == rounds + 2, "one on its way, one for all others"
+    assert c.count_sent(leader.name, "b", wire.Probe) == 2
+
+
+def test_a_read_waits_for_no_slow_round() -> None:
+    """Where answers take long, a second round leaves before the first has come back."""
+    c = Cluster()
+    leader = c.elect()
+    rounds = leader.group.reads.rounds
+    reads = [leader.read()]
+    c.pass_time(2 * ROUND_APART_S)
+    reads += [leader.read() for _ in range(10)]
+    c.pass_time(2 * ROUND_APART_S)
+    assert leader.group.reads.rounds == rounds + 2, "ten reads in one more"
+    reads += [leader.read() for _ in range(10)]
+    assert leader.group.reads.rounds == rounds + 2, "and no third while two are on their way"
+    c.until(lambda: all(read.confirmed for read in reads))
+    assert leader.group.reads.rounds == rounds + 3
 
 
 def test_a_read_does_not_share_a_round_that_began_before_it() -> None:
