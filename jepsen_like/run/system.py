@@ -100,7 +100,7 @@ class Link:
 HEALTHY: Final = Link()
 
 
-class Fault(enum.StrEnum):
+class FaultKind(enum.StrEnum):
     """What a system or a network can be given. A nemesis says which of them it needs."""
 
     KILL = "kill"
@@ -127,7 +127,7 @@ class Network(Protocol):
     """How nodes reach each other, and how it is made bad. A *service* is one port of every node
     (``peer``, ``http``, ``resp`` ...)."""
 
-    faults: frozenset[Fault]
+    faults: frozenset[FaultKind]
 
     async def open(self, nodes: Sequence[str], services: Sequence[str]) -> None:
         """Make ready for nodes of these names, each with these services. Called once, before any
@@ -199,7 +199,7 @@ class System(Protocol):
     """Of ``OPERATIONS``."""
     protocols: tuple[str, ...]
     """Its ways to be asked (``http``, ``resp``); clients are spread over them."""
-    faults: frozenset[Fault]
+    faults: frozenset[FaultKind]
     """Those of its own and those of its network. Only these are asked for below."""
     tolerated: int
     """How many nodes may lose their data (or, in memory, their process) at the same time without
