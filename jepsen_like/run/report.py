@@ -100,7 +100,7 @@ def recoveries(meter: Meter, bands: list[Band], load: Span) -> list[float]:
     """After each episode of faults, the time from its end until the last operation that failed or
     was slow had ended; operations count that began after the end, and before the next episode."""
     spans = merged([_span(band) for band in bands])
-    starts = [start for start, _ in spans[1:]] + [load[1]]
+    starts = [start for start, _ in [*spans, (load[1], load[1])][1:]]
     return [
         meter.recovered_after(end, until)
         for (_, end), until in zip(spans, starts, strict=True)
