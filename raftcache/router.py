@@ -249,7 +249,7 @@ class Router:
     ) -> Ticket:
         count = len(part)
         wrapped: Sequence[Read | Write] = part
-        if atomic and not all(type(op) in _READS for op in part):
+        if atomic and count > 1 and not all(type(op) in _READS for op in part):
             wrapped = (_atomic(part),)
 
         def done(got: Sequence[Result]) -> None:

@@ -1,0 +1,26 @@
+"""The systems that ``--system`` names. A module is imported when its system is asked for, so that
+one that misses something here does not stand in the way of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Final
+
+from jepsen_like.run.system import Options, StartError, System
+
+SYSTEMS: Final = {
+    "local": "jepsen_like.run.local:local",
+}
+"""Name -> module and function (``system.Factory``)."""
+
+
+def make(name: str, options: Options) -> System:
+    """The system of that name. ``StartError`` when it cannot run here, ``KeyError`` when there is
+    none."""
+    module, _, function = SYSTEMS[name].partition(":")
+    try:
+        factory: Callable[[Options], System] = getattr(import_module(module), function)
+    except ImportError as error:
+        raise StartError(f"--system {name}: {error}") from error
+    return factory(options)
