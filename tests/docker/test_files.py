@@ -10,7 +10,7 @@ import yaml
 
 from raftcache.config import load
 
-DOCKER = Path(__file__).parent.parent / "docker"
+DOCKER = Path(__file__).parents[2] / "docker"
 
 
 def environments() -> dict[str, dict[str, Any]]:
