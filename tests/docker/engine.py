@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -33,7 +33,6 @@ class Engine:
 
     environment: dict[str, str]
     own: bool
-    overrides: list[Path] = field(default_factory=list)
 
     def run(
         self,
@@ -41,11 +40,13 @@ class Engine:
         *,
         timeout_s: float = 120.0,
         more: dict[str, str] | None = None,
+        directory: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a program, or a line of shell, that may use ``docker``."""
         return subprocess.run(
             command,
             shell=isinstance(command, str),
+            cwd=directory,
             env=self.environment | (more or {}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
