@@ -126,21 +126,21 @@ def until(holds: Any, what: str) -> None:
 
 
 @contextlib.contextmanager
-def cluster(engine: Engine, directory: Path) -> Iterator[Cluster]:
+def cluster(engine: Engine, directory: Path, cache: Path) -> Iterator[Cluster]:
     """Built and started as docker/README.md says; nothing is left of it afterwards but the cache of
-    the build."""
+    the build. ``cache`` is where a base image that had to be made is kept."""
     base = default_base()
     try:
         engine.docker("pull", base, timeout_s=120)
     except AssertionError:
         base = "raftcache-test-base"
-        base_image(engine, base)
+        base_image(engine, base, cache)
     running = Cluster(engine, directory, base)
     try:
         running.compose("up", "--build", "--detach", "--wait", timeout_s=300)
         yield running
     finally:
-        running.compose("down", "--volumes", "--remove-orphans", "--timeout", "5", "--rmi", "all")
+        running.compose("down", "--volumes", "--remove-orphans", "--timeout", "0", "--rmi", "all")
 
 
 def default_base() -> str:

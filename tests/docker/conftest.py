@@ -11,7 +11,11 @@ from tests.docker.engine import engine
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[clusters.Cluster]:
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[clusters.Cluster]:
     """Five nodes, as docker/README.md starts them. Every test leaves them healthy."""
-    with engine() as found, clusters.cluster(found, tmp_path_factory.mktemp("docker")) as running:
+    assert pytestconfig.cache is not None
+    directory, cache = tmp_path_factory.mktemp("docker"), pytestconfig.cache.mkdir("docker-base")
+    with engine() as found, clusters.cluster(found, directory, cache) as running:
         yield running

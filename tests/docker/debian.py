@@ -28,9 +28,18 @@ _LEFT_OUT = ("var/cache/apt/*", "var/lib/apt/lists/*", "usr/share/doc/*", "usr/s
 _CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
 
-def base_image(engine: Engine, name: str) -> None:
-    """Make a base image with Python. The machine's certificates are in it, since what it installs
-    from may have one of its own."""
+def base_image(engine: Engine, name: str, cache: Path) -> None:
+    """Make a base image with Python, or take that of an earlier time from ``cache``. This machine's
+    certificates are in it, since what it installs from may have one of its own."""
+    archive = cache / f"{BASE_RELEASE}.tar"
+    if not archive.exists():
+        made = archive.with_suffix(".new")
+        _debootstrap(made)
+        made.rename(archive)
+    engine.docker("import", str(archive), name)
+
+
+def _debootstrap(archive: Path) -> None:
     debootstrap = program("debootstrap", "debootstrap")
     with tempfile.TemporaryDirectory(prefix="raftcache-base-") as directory:
         # In memory, where thousands of small files are written at once and not synced one by one.
@@ -42,16 +51,8 @@ def base_image(engine: Engine, name: str) -> None:
             if Path("/", _CERTIFICATES).exists():
                 shutil.copyfile(Path("/", _CERTIFICATES), Path(directory, _CERTIFICATES))
                 Path(directory, "etc/pip.conf").write_text(f"[global]\ncert = /{_CERTIFICATES}\n")
-            archive = ["tar", "-C", directory, *(f"--exclude=./{x}" for x in _LEFT_OUT), "-c", "."]
-            with subprocess.Popen(archive, stdout=subprocess.PIPE) as tar:
-                subprocess.run(
-                    ["docker", "import", "-", name],
-                    stdin=tar.stdout,
-                    env=engine.environment,
-                    stdout=subprocess.DEVNULL,
-                    timeout=120,
-                    check=True,
-                )
+            left_out = [f"--exclude=./{each}" for each in _LEFT_OUT]
+            _run("tar", "-C", directory, *left_out, "-cf", str(archive), ".")
         finally:
             _run("umount", directory)
 
