@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -209,6 +210,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Measure, print the table, write the reports."""
     args = parser().parse_args()
+    # Ended like that, too, it ends what it started and removes what that stored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if args.redraw is not None:
             print(report.write(json.loads(args.redraw.read_text()), args.out))

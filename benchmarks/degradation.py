@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -212,6 +213,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Measure and print."""
     args = parser().parse_args()
+    # Ended like that, too, it ends what it started and removes what that stored.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     names = args.only.split(",")
     if unknown := [name for name in names if name not in CONDITIONS]:
         say(f"degradation.py: --only {unknown[0]}: there are {', '.join(CONDITIONS)}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -76,7 +76,7 @@ class Servers:
         self._running.append((process, log))
 
     def wait(self, ready: Callable[[], bool], what: str) -> None:
-        """Wait until ``ready``. ``ServerError`` when a server ends, or after half a minute."""
+        """Wait until ``ready``. ``ServerError`` when a server ends, or after a minute."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while not ready():
             for process, log in self._running:

@@ -12,7 +12,7 @@ from tests.cli.conftest import clean_environment
 
 from .conftest import BENCHMARKS, ServerFactory, Store
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300
 SHORT = (
     *("--seconds", "0.3", "--warm-up", "0.1", "--repeats", "2"),
     *("--clients", "5", "--keys", "200", "--pipeline", "1,4"),

@@ -11,7 +11,7 @@ from tests.cli.conftest import clean_environment
 
 from .conftest import BENCHMARKS
 
-TIMEOUT_S = 180
+TIMEOUT_S = 400
 SMALL = {
     "--seconds": "0.4",
     "--warm-up": "0.1",
