@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,9 @@ from raftcache.raft.peers import Peers
 from raftcache.requests import Finish, Request
 from raftcache.runtime import Runtime
 
+SILENT_S: Final = 0.4
+"""A node that has not answered for so long is not asked while another may know better; about what
+the others take to replace a leader that is cut off."""
 MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
 """Of keys and values in one forwarded message; one larger request still goes whole."""
 
@@ -112,6 +115,21 @@ class Ticket(Request):
         self.ended(self, outcome, results)
 
 
+class _Sent(NamedTuple):
+    """A message that waits for its answer. ``at``: when it was sent; ``gone``: tickets that do not
+    wait for it any more."""
+
+    node: str
+    group: int
+    tickets: list[Ticket]
+    at: float
+    gone: set[Ticket]
+
+    @property
+    def waiting(self) -> list[Ticket]:
+        return [ticket for ticket in self.tickets if ticket not in self.gone]
+
+
 class Forwarder:
     """One node's messages to other nodes' routers. ``serve`` gives what other nodes ask to the
     replica here."""
@@ -129,7 +147,7 @@ class Forwarder:
         self._serve = serve
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
-        self._sent: dict[int, tuple[str, list[Ticket]]] = {}
+        self._sent: dict[int, _Sent] = {}
         self._next_id = 0
 
     def add(self, node: str, ticket: Ticket) -> None:
@@ -168,7 +186,7 @@ class Forwarder:
             forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
         forward.target = tickets[0].target
         if self._peers.send(node, wire.Payload(_encoder.encode(forward))):
-            self._sent[self._next_id] = (node, tickets)
+            self._sent[self._next_id] = _Sent(node, group, tickets, self._runtime.now(), set())
             self._metrics[group].forwarded += len(forward.ops)
             for ticket in tickets:
                 ticket.exposed = kind is Kind.WRITE
@@ -199,26 +217,49 @@ class Forwarder:
         self._serve(message, finish)
 
     def _on_reply(self, node: str, message: ForwardReply) -> None:
-        sent_to, tickets = self._sent.get(message.id, ("", []))
-        if sent_to != node:
-            return
+        sent = self._sent.get(message.id)
+        if sent is None or sent.node != node:
+            return  # taken back, or asked by an earlier process
+        tickets = sent.tickets
         try:
             outcome = Outcome(message.outcome)
         except ValueError:
             raise wire.WireError(f"outcome {message.outcome}") from None
         results, at = message.results, 0
         if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
-            raise wire.WireError(f"{len(results)} results from {sent_to!r}")
+            raise wire.WireError(f"{len(results)} results from {node!r}")
         del self._sent[message.id]
         for ticket in tickets:
             count = len(ticket.ops)
-            ticket.finish(outcome, results[at : at + count])
+            if ticket not in sent.gone:
+                ticket.finish(outcome, results[at : at + count])
             at += count
 
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""
-        for number in [i for i, (sent_to, _) in self._sent.items() if sent_to == node]:
-            for ticket in self._sent.pop(number)[1]:
+        for number in [i for i, sent in self._sent.items() if sent.node == node]:
+            for ticket in self._sent.pop(number).waiting:
+                ticket.finish(Outcome.UNKNOWN, ())
+
+    def silent(self) -> set[str]:
+        """Nodes that have left something unanswered for longer than answers take: they may be cut
+        off, and their groups have other leaders, long before their connections are given up."""
+        limit = self._runtime.now() - SILENT_S
+        return {sent.node for sent in self._sent.values() if sent.at <= limit}
+
+    def take_back(self, elsewhere: Callable[[int, str], bool]) -> None:
+        """End attempts, as of unknown outcome, that wait for long, may be made again without harm,
+        and might be answered sooner by another node: ``elsewhere(group, node)`` says that of where
+        they are. What cannot be repeated stays."""
+        limit = self._runtime.now() - SILENT_S
+        for number, sent in list(self._sent.items()):
+            if sent.at > limit or not elsewhere(sent.group, sent.node):
+                continue
+            back = [ticket for ticket in sent.waiting if ticket.repeatable]
+            sent.gone.update(back)
+            if len(sent.gone) == len(sent.tickets):
+                del self._sent[number]
+            for ticket in back:
                 ticket.finish(Outcome.UNKNOWN, ())
 
 

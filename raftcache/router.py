@@ -39,6 +39,10 @@ from raftcache.requests import Call, Finish, Request
 from raftcache.runtime import Runtime
 from raftcache.service import Consistency
 
+AVOID_S: Final = 1.0
+"""How long a node that did not answer is not asked, unless there is no other. It may lead all the
+same, and be slow."""
+
 _READ_KIND: Final = {
     Consistency.LINEARIZABLE: Kind.READ,
     Consistency.LEASE: Kind.LEASE_READ,
@@ -87,6 +91,8 @@ class Router:
         self._on_end = self._ended
         """Bound once, not for every ticket."""
         self._hints: dict[int, str] = {}
+        self._silent: dict[str, float] = {}
+        """Nodes that leave unanswered what they were asked, and until when they are not asked."""
         self._transfers: list[tuple[int, Callable[[Outcome], None], float]] = []
 
     # -- what front ends ask
@@ -309,12 +315,32 @@ class Router:
         if replica is not None:
             return replica.leader
         hint = self._hints.get(group)
-        if hint is not None and self._peers.connected(hint):
+        if hint is not None and self._peers.connected(hint) and hint not in self._silent:
             return hint
         connected = [node for node in self._placement[group] if self._peers.connected(node)]
         if connected:
-            hint = self._hints[group] = self._runtime.random.choice(connected)
+            answering = [node for node in connected if node not in self._silent]
+            hint = self._hints[group] = self._runtime.random.choice(answering or connected)
         return hint
+
+    def _look_elsewhere(self) -> None:
+        """What a node does not answer and may be repeated is asked of another one: the present
+        leader where that is known, else whoever answers."""
+        forwarder, now = self._forwarder, self._runtime.now()
+        silent = {node: until for node, until in self._silent.items() if until > now}
+        silent |= dict.fromkeys(forwarder.silent(), now + AVOID_S)
+        self._silent = silent
+        if not silent:
+            return
+
+        def elsewhere(group: int, node: str) -> bool:
+            replica = self._replicas.get(group)
+            if replica is not None:
+                return replica.leader is not None and replica.leader != node
+            others = [other for other in self._placement[group] if other not in silent]
+            return any(self._peers.connected(other) for other in others)
+
+        forwarder.take_back(elsewhere)
 
     def _give(self, replica: Replica, ticket: Ticket) -> None:
         kind = ticket.kind
@@ -355,6 +381,8 @@ class Router:
 
     def on_payload(self, node: str, data: bytes) -> None:
         """A message of another node's router; ``WireError`` when it is none."""
+        if self._silent:
+            self._silent.pop(node, None)
         self._forwarder.on_payload(node, data)
 
     def _serve(self, message: Forward, finish: Finish) -> None:
@@ -370,6 +398,7 @@ class Router:
 
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""
+        self._silent.pop(node, None)
         self._forwarder.on_down(node)
         self._hints = {group: hint for group, hint in self._hints.items() if hint != node}
 
@@ -394,6 +423,7 @@ class Router:
         for ticket in due:
             doubt = ticket.exposed or ticket.tainted
             self._finish(ticket, [_UNKNOWN if doubt else _UNAVAILABLE] * len(ticket.ops))
+        self._look_elsewhere()
         for group in list(self._parked):
             self._unpark(group)
         self._check_transfers()

@@ -42,7 +42,12 @@ DUPLICATES_AFTER_S: Final = (0.0, 0.001, 0.02, 0.3, 2.0)
 
 @lru_cache(maxsize=64)
 def settings_of(
-    node: str, names: tuple[str, ...], groups: int, durable_mode: bool, small_memory: bool
+    node: str,
+    names: tuple[str, ...],
+    groups: int,
+    durable_mode: bool,
+    small_memory: bool,
+    replication: int,
 ) -> Settings:
     """The settings of one node; the same objects for every run of a process (they cost 1 ms)."""
     return Settings(
@@ -51,7 +56,7 @@ def settings_of(
             Member(id=name, peer=f"{name}:{PEER_PORT}", http=f"{name}:8000") for name in names
         ),
         groups=groups,
-        replication=len(names),
+        replication=replication,
         secret="a secret of the simulation",
         memory=not durable_mode,
         data_dir=Path("/data") if durable_mode else None,
@@ -153,11 +158,14 @@ class Cluster:
         *,
         durable_mode: bool,
         node_type: type[SimNode] = SimNode,
+        replication: int | None = None,
     ) -> None:
+        """``replication``: nodes of each group; all by default."""
         self.scheduler = scheduler
         self.network = Network(scheduler)
         self.names = tuple(f"n{i + 1}" for i in range(size))
         self.groups = groups
+        self.replication = size if replication is None else replication
         self.durable_mode = durable_mode
         self._node_type = node_type
         self.disks = {name: SimDisk(scheduler.generator(f"disk/{name}")) for name in self.names}
@@ -200,7 +208,14 @@ class Cluster:
         runtime.call_soon(self._boot, name, runtime)
 
     def _boot(self, name: str, runtime: SimRuntime) -> None:
-        settings = settings_of(name, self.names, self.groups, self.durable_mode, self.small_memory)
+        settings = settings_of(
+            name,
+            self.names,
+            self.groups,
+            self.durable_mode,
+            self.small_memory,
+            self.replication,
+        )
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         segments.SEGMENT_BYTES = self._segment_bytes  # type: ignore[misc]
         try:

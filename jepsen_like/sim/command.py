@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="virtual seconds with faults")
     parser.add_argument("--nodes", type=int, default=3, choices=(1, 3, 5))
+    parser.add_argument(
+        "--replication", type=int, default=0, choices=(1, 3, 5), help="nodes of a group (all)"
+    )
     parser.add_argument("--groups", type=int, default=2)
     parser.add_argument("--clients", type=int, default=6)
     mode = parser.add_mutually_exclusive_group()
@@ -83,6 +86,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
     return Options(
         seconds=arguments.seconds,
         nodes=arguments.nodes,
+        replication=arguments.replication,
         groups=arguments.groups,
         durable=arguments.durable is not False,
         families=families,

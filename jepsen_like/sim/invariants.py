@@ -111,6 +111,6 @@ class Watcher:
                 node.settings.node: replica.raft.applied_index
                 for node, replica in self._cluster.replicas(group)
             }
-            if len(set(applied.values())) > 1 or len(applied) < len(self._cluster.names):
+            if len(set(applied.values())) > 1 or len(applied) < self._cluster.replication:
                 problems.append(f"group {group}: applied {applied}")
         return problems

@@ -55,6 +55,8 @@ class Options:
 
     seconds: float = 60.0
     nodes: int = 3
+    replication: int = 0
+    """Nodes of each group; 0: all."""
     groups: int = 2
     durable: bool = True
     families: tuple[str, ...] = FAMILIES
@@ -69,11 +71,13 @@ class Options:
         """The command line that replays a run of these options."""
         families = "all" if self.families == FAMILIES else ",".join(self.families) or "none"
         mode = "--durable" if self.durable else "--memory"
+        replication = f" --replication {self.replication}" if self.replication else ""
         without = f" --without {','.join(self.without)}" if self.without else ""
         return (
             f"python -m jepsen_like sim --seed {seed} --faults {families}"
             f" --seconds {self.seconds:g} --nodes {self.nodes} --groups {self.groups} {mode}"
             f" --clients {self.clients} {self.system.flag}".rstrip()
+            + replication
             + without
         )
 
@@ -135,6 +139,7 @@ class Run:
             options.groups,
             durable_mode=options.durable,
             node_type=options.system.node_type,
+            replication=options.replication or None,
         )
         self.faults = drawn(seed, options) if faults is None else faults
         self.cluster.network.recording = any(fault.family == "replay" for fault in self.faults)

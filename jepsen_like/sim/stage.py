@@ -49,8 +49,8 @@ class Stage:
 
     @property
     def minority(self) -> int:
-        """How many nodes a cluster of this size does without."""
-        return (len(self.cluster.names) - 1) // 2
+        """How many nodes every group does without, whichever they are."""
+        return (self.cluster.replication - 1) // 2
 
     def may_crash(self) -> bool:
         """With disks any number may crash; in memory only a minority may be without its state."""

@@ -22,9 +22,18 @@ TIMEOUT_S = 5.0
 class Stage:
     """Three nodes, two groups, in virtual time. Nothing happens but while a method waits."""
 
-    def __init__(self, *, durable: bool = True, size: int = 3, groups: int = 2) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        size: int = 3,
+        groups: int = 2,
+        replication: int | None = None,
+    ) -> None:
         self.scheduler = Scheduler("stage")
-        self.cluster = Cluster(self.scheduler, size, groups, durable_mode=durable)
+        self.cluster = Cluster(
+            self.scheduler, size, groups, durable_mode=durable, replication=replication
+        )
         self.cluster.start_all()
         self.slots = SlotMap(groups)
         self.until(self.ready, 10.0)

@@ -180,3 +180,74 @@ def test_a_stopped_router_leaves_no_future_open(stage: Stage) -> None:
     pending = [node.write(Set(b"k%d" % i, b"v"), node.now() + 5.0) for i in range(5)]
     node.router.close()
     assert all(future.done() for future in pending)
+
+
+@pytest.fixture
+def wide() -> Stage:
+    """Five nodes, so that some have no replica of a group."""
+    return Stage(size=5, replication=3)
+
+
+def outsider(stage: Stage, group: int) -> str:
+    hosts = stage.node("n1").placement[group]
+    return next(name for name in stage.cluster.names if name not in hosts)
+
+
+def cut_off_the_leader(stage: Stage, group: int) -> str:
+    """Silently: no connection is seen to end."""
+    leader = stage.leader(group)
+    stage.isolate(leader)
+    stage.until(lambda: stage.cluster.leader(group) not in (None, leader))
+    return leader
+
+
+def test_a_node_without_a_replica_finds_the_next_leader_though_the_last_one_is_only_silent(
+    wide: Stage,
+) -> None:
+    """Its connection to the old leader is given up after four seconds. (Found by the tests of the
+    container cluster.)"""
+    key, via = wide.key_of(0), outsider(wide, 0)
+    wide.set(key, b"old", via)
+    cut_off_the_leader(wide, 0)
+    node = wide.node(via)
+    started = wide.scheduler.now
+    assert wide.read(key, via).value == b"old"
+    assert wide.result(node.write(Set(key, b"new"), node.now() + 2.0)).status is Status.OK
+    assert wide.read(key, via).value == b"new"
+    assert wide.scheduler.now - started < 1.5
+    assert wide.node(via).peers.connected(wide.node("n1").placement[0][0])
+
+
+def test_what_was_asked_of_a_leader_that_fell_silent_is_asked_of_the_next(wide: Stage) -> None:
+    """Reads, and writes with an idempotency key, which may be repeated; of any other write nobody
+    knows the outcome."""
+    key, via = wide.key_of(0), outsider(wide, 0)
+    wide.set(key, b"1", via)
+    wide.isolate(wide.leader(0))
+    node = wide.node(via)
+    read = node.read(key, node.now() + 3.0)
+    once = node.write(Once(b"session", 0, Incr(key)), node.now() + 3.0)
+    plain = node.write(Set(key, b"x"), node.now() + 3.0)
+    wide.wait(2.0)
+    assert read.done() and read.result().value == b"1"
+    assert once.done() and once.result().number == 2
+    assert not plain.done()
+    assert wide.result(plain).status is Status.UNKNOWN
+    assert wide.read(key, via).value == b"2"
+
+
+def test_a_slow_leader_is_asked_again_after_a_while(wide: Stage) -> None:
+    """No other node can say more: none of them leads."""
+    key, via = wide.key_of(0), outsider(wide, 0)
+    wide.set(key, b"1", via)
+    leader = wide.leader(0)
+    for name in wide.cluster.names:
+        wide.cluster.disks[name].sync_seconds = (0.7, 0.7)
+    node = wide.node(via)
+    slow = node.write(Set(key, b"2"), node.now() + 5.0)
+    wide.wait(0.5)
+    read = node.read(key, node.now() + 5.0)
+    wide.until(lambda: slow.done() and read.done())
+    assert slow.result().status is Status.OK
+    assert read.result().value in (b"1", b"2")
+    assert wide.leader(0) == leader

@@ -21,7 +21,16 @@ DURABLE_3 = Options(seconds=SECONDS, nodes=3, durable=True)
 MEMORY_3 = Options(seconds=SECONDS, nodes=3, durable=False)
 DURABLE_5 = Options(seconds=SECONDS, nodes=5, durable=True)
 MEMORY_5 = Options(seconds=SECONDS, nodes=5, durable=False)
-SEEDS = {DURABLE_3: 72, MEMORY_3: 60, DURABLE_5: 36, MEMORY_5: 36}
+DURABLE_3_OF_5 = Options(seconds=SECONDS, nodes=5, replication=3, groups=4, durable=True)
+MEMORY_3_OF_5 = Options(seconds=SECONDS, nodes=5, replication=3, groups=4, durable=False)
+SEEDS = {
+    DURABLE_3: 72,
+    MEMORY_3: 60,
+    DURABLE_5: 24,
+    MEMORY_5: 24,
+    DURABLE_3_OF_5: 12,
+    MEMORY_3_OF_5: 12,
+}
 
 
 @cache
@@ -37,13 +46,18 @@ def lines(outcome: Outcome, options: Options) -> list[str]:
     return [f"seed {outcome.seed}: {line}  [{options.command(outcome.seed)}]" for line in found]
 
 
+def name(options: Options) -> str:
+    of = f"{options.replication}-of-" if options.replication else ""
+    return f"{'durable' if options.durable else 'memory'}-{of}{options.nodes}"
+
+
 @pytest.mark.parametrize(
     ("options", "first"),
     [
         pytest.param(
             options,
             first,
-            id=f"{'durable' if options.durable else 'memory'}-{options.nodes}-seed-{first}",
+            id=f"{name(options)}-seed-{first}",
         )
         for options, count in SEEDS.items()
         for first in range(0, count, BATCH)
