@@ -278,11 +278,17 @@ class DockerRaftcache(Raftcache):
                 process.wait()
 
     async def _keep_log(self, node: str) -> None:
-        try:
-            text = await self._compose("logs", "--no-color", "--no-log-prefix", node)
-        except DockerError as error:
-            text = str(error)
-        (self.directory / f"{node}.log").write_text(text + "\n")
+        with (self.directory / f"{node}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                "docker",
+                "logs",
+                self._container(node),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            await process.wait()
 
     async def _compose(self, *arguments: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         return await docker(
