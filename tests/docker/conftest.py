@@ -16,6 +16,6 @@ def cluster(
 ) -> Iterator[clusters.Cluster]:
     """Five nodes, as docker/README.md starts them. Every test leaves them healthy."""
     assert pytestconfig.cache is not None
-    directory, cache = tmp_path_factory.mktemp("docker"), pytestconfig.cache.mkdir("docker-base")
-    with engine() as found, clusters.cluster(found, directory, cache) as running:
+    directory, cache = tmp_path_factory.mktemp("docker"), pytestconfig.cache.mkdir("docker")
+    with engine(cache) as found, clusters.cluster(found, directory, cache) as running:
         yield running

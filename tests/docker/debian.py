@@ -57,10 +57,21 @@ def _debootstrap(archive: Path) -> None:
             _run("umount", directory)
 
 
-def compose_plugin(directory: Path) -> None:
+def compose_plugin(directory: Path, cache: Path) -> None:
     """Put docker compose into a directory of plugins: nothing is installed on the machine."""
-    if shutil.which("apt-get") is None or not _KEYS.exists():
-        pytest.skip("docker compose is not installed, and cannot be (Debian's docker-compose)")
+    kept = cache / "docker-compose"
+    if not kept.exists():
+        if shutil.which("apt-get") is None or not _KEYS.exists():
+            pytest.skip("docker compose is not installed, and cannot be (Debian's docker-compose)")
+        try:
+            _fetch_compose(kept.with_suffix(".new"))
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"docker compose cannot be had: {error.stderr.strip()[-300:]}")
+        kept.with_suffix(".new").rename(kept)
+    shutil.copy(kept, directory / kept.name)
+
+
+def _fetch_compose(plugin: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="raftcache-compose-") as name:
         scratch = Path(name)
         sources = scratch / "sources.list"
@@ -75,15 +86,12 @@ def compose_plugin(directory: Path) -> None:
             "APT::Sandbox::User": "root",
         }
         apt = ["apt-get", "-qq", *(f"-o{key}={value}" for key, value in options.items())]
-        try:
-            _run(*apt, "update", cwd=scratch)
-            _run(*apt, "download", "docker-compose", cwd=scratch)
-        except subprocess.CalledProcessError as error:
-            pytest.skip(f"docker compose cannot be had: {error.stderr.strip()[-300:]}")
+        _run(*apt, "update", cwd=scratch)
+        _run(*apt, "download", "docker-compose", cwd=scratch)
         (package,) = scratch.glob("docker-compose_*.deb")
         _run("dpkg", "-x", str(package), str(scratch / "unpacked"))
         (found,) = (scratch / "unpacked").rglob("cli-plugins/docker-compose")
-        shutil.copy(found, directory / "docker-compose")
+        shutil.copy(found, plugin)
 
 
 def _mirror() -> str:

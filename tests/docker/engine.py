@@ -23,6 +23,8 @@ from tests.docker.debian import compose_plugin
 from tests.programs import program
 
 START_TIMEOUT_S = 60.0
+MEMORY = "4g"
+"""The most that our own engine's files may take; they take less than one."""
 _PLUGINS = "cli-plugins"
 
 
@@ -65,9 +67,9 @@ class Engine:
 
 
 @contextlib.contextmanager
-def engine() -> Iterator[Engine]:
+def engine(cache: Path) -> Iterator[Engine]:
     """The engine that runs here if it has compose, else one of our own. Skips where neither is to
-    be had."""
+    be had. ``cache`` is where docker compose is kept when it had to be fetched."""
     running = Engine(dict(os.environ), own=False)
     if shutil.which("docker") and _answers(running) and _has_compose(running):
         yield running
@@ -76,12 +78,15 @@ def engine() -> Iterator[Engine]:
     if os.geteuid() != 0:
         pytest.skip("no docker engine with compose runs, and only root can start one")
     directory = Path(tempfile.mkdtemp(prefix="raftcache-docker-"))
+    # In memory: images are thousands of small files, to be forgotten soon.
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEMORY},mode=711", directory.name, directory]
+    subprocess.run(mount, capture_output=True, check=False)
     try:
         with _daemon(dockerd, directory) as own:
             if not _has_compose(own):
                 plugins = directory / "config" / _PLUGINS
                 plugins.mkdir(parents=True)
-                compose_plugin(plugins)
+                compose_plugin(plugins, cache)
                 if not _has_compose(own):
                     pytest.skip("Debian's docker compose does not run here")
             yield own
@@ -145,7 +150,8 @@ def _has_compose(found: Engine) -> bool:
 
 
 def _unmount(directory: Path) -> None:
-    """What an engine that was killed leaves mounted."""
+    """The directory itself, and what an engine that was killed leaves mounted in it."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    for mount in reversed([mount for mount in mounts if mount.startswith(f"{directory}/")]):
+    own = [mount for mount in mounts if f"{mount}/".startswith(f"{directory}/")]
+    for mount in reversed(own):
         subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
