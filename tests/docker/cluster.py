@@ -137,7 +137,7 @@ def cluster(engine: Engine, directory: Path, cache: Path) -> Iterator[Cluster]:
         base_image(engine, base, cache)
     running = Cluster(engine, directory, base)
     try:
-        running.compose("up", "--build", "--detach", "--wait", timeout_s=300)
+        running.compose("up", "--build", "--detach", "--wait", timeout_s=600)
         yield running
     finally:
         running.compose("down", "--volumes", "--remove-orphans", "--timeout", "0", "--rmi", "all")
