@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 WIDTH: Final = 1200
-LEFT: Final = 64
+LEFT: Final = 76
 RIGHT: Final = 16
 TOP: Final = 8
 BOTTOM: Final = 26
@@ -65,11 +65,11 @@ def lanes(spans: Sequence[Span]) -> list[list[Span]]:
 
 
 def ticks(top: float) -> list[float]:
-    """Round numbers from 0 to ``top``, about five."""
+    """Round numbers from 0 to ``top``, five to ten."""
     if top <= 0:
         return [0.0]
-    step = 10.0 ** math.floor(math.log10(top / 4))
-    step *= next(factor for factor in (1, 2, 5, 10) if step * factor * 5 >= top)
+    step = 10.0 ** math.floor(math.log10(top / 5))
+    step *= next(factor for factor in (1, 2, 5, 10) if step * factor * 10 >= top)
     return [step * i for i in range(int(top / step) + 1)]
 
 
@@ -105,7 +105,7 @@ def chart(
     lines += [_curve(curve, to_x, to_y, floor) for curve in curves]
     for row, lane in enumerate(rows):
         lines += [_bar(span, to_x, TOP + row * LANE) for span in lane]
-    lines.append(f"<text x='6' y='{roof + 12}'>{name}</text>")
+    lines.append(f"<text x='{LEFT + 6}' y='{roof + 12}'>{name}</text>")
     return "\n".join(lines) + "</svg>"
 
 

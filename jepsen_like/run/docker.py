@@ -34,6 +34,8 @@ MOST_NODES: Final = 5
 """Those of the compose file."""
 PORTS: Final = {"peer": 7000, "http": 8000, "resp": 6379}
 """Where each service is, inside a container."""
+MACHINE_FAULTS: Final = frozenset({FaultKind.SLOW_DISK, FaultKind.FULL_DISK, FaultKind.CLOCK})
+"""What processes of one's own can be given, and containers cannot."""
 COMMAND_TIMEOUT_S: Final = 60.0
 BUILD_TIMEOUT_S: Final = 900.0
 ATTEMPTS: Final = 3
@@ -178,6 +180,7 @@ class DockerRaftcache(Raftcache):
             raise StartError(f"--system docker has {MOST_NODES} nodes at most")
         self._project = f"raftcache-run-{secrets.token_hex(4)}"
         super().__init__(options, DockerNetwork(self._project))
+        self.faults -= MACHINE_FAULTS
         self._compose_environment: dict[str, str] = {}
         self._watcher: asyncio.subprocess.Process | None = None
         self._changes = {node: asyncio.Lock() for node in self.nodes}

@@ -63,6 +63,7 @@ def facts(name: str, system: System, plan: Plan, outcome: Outcome, started: floa
         },
         "episodes": episodes,
         "faults": families(meter, outcome.bands, outcome.minority_s),
+        "cpu_s": {name: round(seconds, 1) for name, seconds in outcome.cpu_s.items()},
         "keys_judged": judge.rulings,
         "operations_judged": judge.operations,
         "judge_cpu_s": round(judge.seconds, 1),

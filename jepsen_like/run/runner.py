@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from jepsen_like.run.workloads import Chooser, kinds_of
 from jepsen_like.sim.faults import Fault
 
 CLOSING_S: Final = 30.0
-"""For the last operations on all keys."""
+"""Within so long some key more has to be read for the last time, until all are."""
 TURN_S: Final = 0.1
 MOST_VIOLATIONS: Final = 50
 FILLERS: Final = 600
@@ -76,6 +77,8 @@ class Outcome:
     minority_s: list[tuple[float, float]]
     load_s: tuple[float, float]
     """From when to when clients worked, the last operations not counted."""
+    cpu_s: dict[str, float]
+    """CPU seconds of this process (clients, proxies), and of those that it started."""
     ended: bool = True
     """False: somebody stopped it early."""
     story: list[tuple[float, str]] = field(default_factory=list)
@@ -160,6 +163,10 @@ class Run:
             bands=self.stage.bands,
             minority_s=self.stage.minority_s,
             load_s=self._load_s,
+            cpu_s={
+                "clients and proxies": _cpu_s(resource.RUSAGE_SELF),
+                "nodes and judge": _cpu_s(resource.RUSAGE_CHILDREN),
+            },
             ended=not self._stop.is_set(),
             story=self.story,
         )
@@ -220,11 +227,12 @@ class Run:
 
     async def _close(self) -> None:
         self.subjects.end()
-        deadline = self.clock() + CLOSING_S
-        while self.subjects.waiting and self.clock() < deadline:  # noqa: ASYNC110
+        waiting, deadline = self.subjects.waiting, self.clock() + CLOSING_S
+        while waiting and self.clock() < deadline:
             await asyncio.sleep(TURN_S)
-        if self.subjects.waiting:
-            waiting = self.subjects.waiting
+            if self.subjects.waiting < waiting:
+                waiting, deadline = self.subjects.waiting, self.clock() + CLOSING_S
+        if waiting:
             self.violation("no recovery", f"{waiting} keys cannot be read for the last time")
 
     def _make_workers(self) -> list[Worker]:
@@ -278,6 +286,11 @@ class Run:
         finally:
             for client in clients:
                 await client.close()
+
+
+def _cpu_s(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 def faults_of(seed: int, seconds: float, families: Sequence[str]) -> tuple[Fault, ...]:
