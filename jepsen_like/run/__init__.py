@@ -4,6 +4,7 @@
 ``proxy``       a network of userspace TCP links between nodes on loopback; no root needed
 ``processes``   nodes as child processes: killed, stopped, wiped, started again
 ``local``       raftcache itself, over any network
+``docker``      raftcache in containers: the compose cluster, and docker's faults
 ``workloads``   who asks what, on which keys, and when a key's history is closed
 ``nemeses``     the faults, drawn from a seed before the run starts
 ``runner``      clients, faults, progress; ``judge`` decides key by key, in a process of its own

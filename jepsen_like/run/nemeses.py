@@ -306,7 +306,7 @@ NEMESES: Final[dict[str, Nemesis]] = {
     "partition-leader": _of(_leader, _K.CUT),
     "partition-bridge": _of(_bridge, _K.CUT),
     "partition-ring": _of(_ring, _K.CUT),
-    "partition-one-way": _of(_one_way, _K.CUT),
+    "partition-one-way": _of(_one_way, _K.CUT, _K.ONE_WAY),
     "reset": _of(_reset, _K.RESET),
     "orphan": _of(_orphan, _K.ORPHAN, _K.DELAY),
     "delay": _of(_delay, _K.DELAY),

@@ -57,6 +57,7 @@ class ProxyNetwork:
     faults: frozenset[FaultKind] = frozenset(
         {
             FaultKind.CUT,
+            FaultKind.ONE_WAY,
             FaultKind.REFUSE,
             FaultKind.RESET,
             FaultKind.ORPHAN,

@@ -121,6 +121,8 @@ class FaultKind(enum.StrEnum):
     RESTART = "restart"
     WIPE = "wipe"
     CUT = "cut"
+    ONE_WAY = "one-way"
+    """A link is cut in one direction only."""
     REFUSE = "refuse"
     RESET = "reset"
     ORPHAN = "orphan"

@@ -10,6 +10,7 @@ from typing import Final
 from jepsen_like.run.system import Options, StartError, System
 
 SYSTEMS: Final = {
+    "docker": "jepsen_like.run.docker:docker_system",
     "local": "jepsen_like.run.local:local",
 }
 """Name -> module and function (``system.Factory``)."""
