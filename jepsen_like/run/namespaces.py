@@ -2,7 +2,7 @@
 
 The nodes' namespaces hang on a bridge in one more namespace; a veth pair leads from there to the
 run, whose clients reach the nodes by their addresses. Nothing else of the machine is touched, and
-`close` removes it all; so does the next run when this one was killed.
+``close`` removes it all; so does the next run when this one was killed.
 
 - Cuts are nftables rules at the receiver: ``STALL`` drops, ``REFUSE`` answers with resets. Loss,
   too: every packet draws.
@@ -36,7 +36,7 @@ FIRST_PORT: Final = 7001
 _NAMES: Final = Path("/run/netns")
 _PREFIX: Final = "jepsen"
 _OURS: Final = re.compile(rf"{_PREFIX}-(\d+)-.+")
-_RANGE: Final = ipaddress.ip_network("198.18.0.0/15")
+_RANGE: Final = ipaddress.IPv4Network("198.18.0.0/15")
 """For tests of networks, routed nowhere (RFC 2544)."""
 
 
