@@ -139,7 +139,7 @@ class Cluster:
         for name, _, address, resp in members:
             where = {"memory": True} if self.memory else {"data_dir": str(self.directory / name)}
             config = self.directory / f"{name}.toml"
-            _write_private(config, _toml({"node": name, **where, **settings}, members))
+            write_private(config, settings_toml({"node": name, **where, **settings}, members))
             self.nodes.append(self._launch(name, f"http://{address}", resp, config))
 
     def _resp_ports(self, count: int) -> list[int]:
@@ -316,8 +316,9 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _toml(settings: dict[str, object], members: Sequence[tuple[str, ...]]) -> str:
-    """TOML of plain values; JSON's text and boolean literals are TOML's too."""
+def settings_toml(settings: dict[str, object], members: Sequence[tuple[str, ...]]) -> str:
+    """A node's settings as TOML. ``members``: id, peer, http and resp address of each."""
+    # Plain values only, whose text and boolean literals in JSON are TOML's, too.
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     for name, peer, http_address, resp in members:
         lines += [
@@ -331,8 +332,8 @@ def _toml(settings: dict[str, object], members: Sequence[tuple[str, ...]]) -> st
     return "\n".join(lines) + "\n"
 
 
-def _write_private(path: Path, text: str) -> None:
-    """The file has the cluster's secret: readable by its owner only."""
+def write_private(path: Path, text: str) -> None:
+    """Write a settings file. It has the cluster's secret: readable by its owner only."""
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:

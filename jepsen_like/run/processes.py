@@ -34,8 +34,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 class ProcessSystem:
     """Names nodes ``n1`` to ``nN``; each has a directory ``data/NODE`` and a log ``NODE.log``.
 
-    ``services`` are the ports that every node has on the network. ``directory`` is set when
-    ``start`` is called, before ``prepare``."""
+    ``services`` are the ports that every node has on the network. ``directory`` (absolute) is
+    set when ``start`` is called, before ``prepare``."""
 
     services: Sequence[str] = ()
 
@@ -77,7 +77,7 @@ class ProcessSystem:
 
     async def start(self, directory: Path) -> None:
         """Start all nodes and wait until they serve. ``StartError``."""
-        self.directory = directory.absolute()
+        self.directory = directory
         await self._network.open(self.nodes, self.services)
         for node in self.nodes:
             self.data(node).mkdir(parents=True, exist_ok=True)
@@ -190,8 +190,9 @@ class ProcessSystem:
                     os.killpg(process.pid, number)
 
     async def _gone(self, node: str) -> None:
-        while any(process.poll() is None for process in self._processes.get(node, [])):
-            await asyncio.sleep(0.005)
+        for process in self._processes.get(node, []):
+            while process.poll() is None:  # noqa: ASYNC110  (nothing tells of a child's end)
+                await asyncio.sleep(0.005)
 
     # -- faults that need more than processes; a system that has them says so in ``faults``
 

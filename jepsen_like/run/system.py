@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-OPERATIONS: Final = ("get", "lease", "stale", "set", "ttl", "cas", "incr", "del", "txn", "once")
+OPERATIONS: Final = (
+    "get",
+    "lease",
+    "stale",
+    "set",
+    "ttl",
+    "cas",
+    "incr",
+    "del",
+    "txn",
+    "append",
+    "once",
+)
 """What a system may be able to do.
 
 ====== ================== =========================================================================
@@ -34,6 +46,7 @@ txn    (micro, ...)       atomic; a list with one result for each micro-operatio
                           ``None``, ``["incr", k, by]`` the number. The key of the operation is a
                           tag; each ``k`` is a full key of the tag's slot, such as ``{tag}a``.
                           ``append`` adds text to the end of a value (absent: "")
+append -                  no operation: a ``txn`` may have ``append`` in it
 once   -                  no operation: writes take ``once=TOKEN``, and repeating one with the same
                           token, through whichever node, has no further effect and gets the answer
                           of the first
@@ -179,6 +192,7 @@ class Options:
     """Raft groups, shards ...; ``None``: the system's choice."""
     durable: bool = True
     """With data on disk, acknowledged when it is there; else memory only, where a system can."""
+    seed: int = 0
     small_memory: bool = False
     """So little memory that filling one part of the keys makes that part evict."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -213,7 +227,7 @@ class System(Protocol):
 
     async def start(self, directory: Path) -> None:
         """Start all nodes and wait until they serve. Files, data and one ``NODE.log`` each go to
-        ``directory``, which exists. ``StartError``."""
+        ``directory``, which exists and is absolute. ``StartError``."""
         ...
 
     async def stop(self) -> None:

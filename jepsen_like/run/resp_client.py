@@ -1,0 +1,158 @@
+"""Operations in Redis's protocol, for raftcache and for whatever else speaks it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, Final
+
+import hiredis
+
+from jepsen_like.run.system import Refused, Unknown
+from jepsen_like.run.wire import Connection
+
+REFUSALS: Final = ("CLUSTERDOWN", "MISCONF", "OOM", "LOADING", "TRYAGAIN", "MOVED", "READONLY")
+"""Errors that say: surely not done."""
+DOUBTS: Final = ("UNCERTAIN",)
+
+Command = tuple[str | int | float | bytes | memoryview, ...]
+
+
+class Replies:
+    """``wire.Parser`` of RESP2."""
+
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(encoding="utf-8")
+        self._replies: list[Any] = []
+
+    def feed(self, data: bytes, wanted: int) -> Any:
+        """A list of ``wanted`` replies; errors among them are ``hiredis.ReplyError``."""
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not False:
+                self._replies.append(reply)
+        except (hiredis.ProtocolError, UnicodeDecodeError) as error:
+            raise ValueError(f"no RESP: {error}") from None
+        if len(self._replies) > wanted:
+            raise ValueError(f"more replies than commands: {self._replies}")
+        if len(self._replies) < wanted:
+            return None
+        replies, self._replies = self._replies, []
+        return replies
+
+
+class RespClient:
+    """Implements ``system.Client``. ``ifeq``: whether the server has ``SET ... IFEQ``; half of the
+    cas are done with it then, the others with ``WATCH``."""
+
+    def __init__(self, address: tuple[str, int], *, ifeq: bool) -> None:
+        self._connection = Connection(address, Replies)
+        self._ifeq = ifeq
+        self._turns = itertools.count()
+
+    async def invoke(
+        self, op: str, key: str, args: tuple[Any, ...], timeout_s: float, once: str | None = None
+    ) -> Any:
+        """See ``system.Client``."""
+        if once is not None:
+            raise ValueError("RESP has no idempotency tokens")
+        match op:
+            case "get":
+                return await self._one(("GET", key), timeout_s)
+            case "set":
+                self._acknowledged(await self._one(("SET", key, args[0]), timeout_s))
+                return None
+            case "ttl":
+                command = ("SET", key, args[0], "PX", str(args[1]))
+                self._acknowledged(await self._one(command, timeout_s))
+                return None
+            case "incr":
+                return await self._incr(key, args[0], timeout_s)
+            case "del":
+                return await self._one(("DEL", key), timeout_s) == 1
+            case "cas":
+                return await self._cas(key, args[0], args[1], timeout_s)
+            case "txn":
+                return await self._txn(args, timeout_s)
+        raise ValueError(f"RESP clients cannot {op}")
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        self._connection.abort()
+
+    async def send(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+        """A pipeline; all replies, errors as ``hiredis.ReplyError`` among them."""
+        pack: Any = hiredis.pack_command  # its stub says that commands have one word
+        packed = b"".join(map(pack, commands))
+        replies: list[Any] = await self._connection.exchange(packed, timeout_s, len(commands))
+        return replies
+
+    async def _one(self, command: Command, timeout_s: float) -> Any:
+        (reply,) = await self.send([command], timeout_s)
+        return self.checked(reply)
+
+    def checked(self, reply: Any) -> Any:
+        """The reply, unless it is an error."""
+        if not isinstance(reply, hiredis.ReplyError):
+            return reply
+        text = str(reply)
+        word = text.split(" ", 1)[0]
+        if word in REFUSALS:
+            raise Refused(text)
+        if word in DOUBTS:
+            raise Unknown(text)
+        raise ValueError(text)
+
+    @staticmethod
+    def _acknowledged(reply: Any) -> None:
+        if reply != "OK":
+            raise ValueError(f"{reply!r} to a SET")
+
+    async def _incr(self, key: str, by: int, timeout_s: float) -> int | None:
+        try:
+            number: int = await self._one(("INCRBY", key, str(by)), timeout_s)
+        except ValueError as error:
+            if "not an integer" in str(error) or "overflow" in str(error):
+                return None
+            raise
+        return number
+
+    async def _cas(self, key: str, expected: str | None, new: str, timeout_s: float) -> bool:
+        if expected is None and next(self._turns) % 2:
+            return bool(await self._one(("SET", key, new, "NX"), timeout_s) == "OK")
+        if self._ifeq and expected is not None and next(self._turns) % 2:
+            command = ("SET", key, new, "IFEQ", expected)
+            return bool(await self._one(command, timeout_s) == "OK")
+        # A transaction that fails has seen the key change since, and so to something that is not
+        # ``expected``, for values are unique; a key that was absent was there in between.
+        watched, value = await self.send([("WATCH", key), ("GET", key)], timeout_s)
+        self.checked(watched)
+        if self.checked(value) != expected:
+            self._acknowledged(await self._one(("UNWATCH",), timeout_s))
+            return False
+        *_, done = await self.send([("MULTI",), ("SET", key, new), ("EXEC",)], timeout_s)
+        return self.checked(done) is not None
+
+    async def _txn(self, micros: tuple[Any, ...], timeout_s: float) -> list[Any]:
+        commands: list[Command] = []
+        for name, key, *arguments in micros:
+            match name:
+                case "get":
+                    commands.append(("GET", key))
+                case "set":
+                    commands.append(("SET", key, arguments[0]))
+                case "append":
+                    commands.append(("APPEND", key, arguments[0]))
+                case "incr":
+                    commands.append(("INCRBY", key, str(arguments[0])))
+                case _:
+                    raise ValueError(f"RESP transactions cannot {name}")
+        *queued, done = await self.send([("MULTI",), *commands, ("EXEC",)], timeout_s)
+        for reply in queued:
+            if isinstance(reply, hiredis.ReplyError):
+                raise Refused(str(reply))  # nothing of the transaction is done
+        results = [self.checked(reply) for reply in self.checked(done)]
+        return [
+            result if micro[0] in ("get", "incr") else None
+            for micro, result in zip(micros, results, strict=True)
+        ]
