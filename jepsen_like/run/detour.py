@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from jepsen_like.run.system import Link, StartError
@@ -37,6 +37,8 @@ _IFF_TUN: Final = 0x0001
 _IFF_NO_PI: Final = 0x1000
 _CLONE_NEWNET: Final = 0x40000000
 _PACKET: Final = 65536
+_TCP: Final = 6
+_SYN: Final = 0x02
 _READY: Final = b"ready\n"
 
 
@@ -77,7 +79,14 @@ class Detour:
         else:
             self._used.discard((source, target))
         shapes = {name: value for name, value in asdict(link).items() if name in _SHAPES}
-        order = {"source": source, "target": target, **shapes}
+        await self._order({"source": source, "target": target, "link": shapes})
+
+    async def hold(self, source: str, target: str, seconds: float) -> None:
+        """Packets of TCP connections that exist are so late from now on; those of newer ones are
+        not. 0 ends it."""
+        await self._order({"source": source, "target": target, "hold_s": seconds})
+
+    async def _order(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(ConnectionError):
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -99,6 +108,10 @@ class _Direction:
     last_release: float = 0.0
     line_free: float = 0.0
     """When the last byte of what is queued has left, at ``bytes_per_s``."""
+    hold_s: float = 0.0
+    last_held: float = 0.0
+    newer: set[bytes] = field(default_factory=set)
+    """Ports of the connections that are not held up, being made after ``hold``."""
 
 
 class Switch:
@@ -114,12 +127,21 @@ class Switch:
         direction = self._directions.setdefault((source, target), _Direction(link))
         direction.link = link
 
+    def hold(self, source: str, target: str, seconds: float) -> None:
+        direction = self._directions.setdefault((source, target), _Direction(Link()))
+        direction.hold_s = seconds
+        direction.newer.clear()
+
     def take(self, source: str, target: str, packet: bytes, now: float) -> None:
         """A packet has come in."""
         direction = self._directions.setdefault((source, target), _Direction(Link()))
         if direction.queued_bytes + len(packet) > QUEUE_LIMIT_BYTES:
             return
-        release = self._release(direction, len(packet), now)
+        if direction.hold_s and _is_of_old(packet, direction.newer):
+            direction.last_held = max(direction.last_held, now + direction.hold_s)
+            release = direction.last_held
+        else:
+            release = self._release(direction, len(packet), now)
         copies = 2 if self._draw.random() < direction.link.duplicate else 1
         for _ in range(copies):
             direction.queued_bytes += len(packet)
@@ -152,6 +174,17 @@ class Switch:
         return self._waiting[0][0] if self._waiting else None
 
 
+def _is_of_old(packet: bytes, newer: set[bytes]) -> bool:
+    """Whether a packet (IPv4 without options) is of a connection that is not among the ``newer``,
+    to which one is added when this is its first packet from this side."""
+    if packet[9] != _TCP:
+        return False
+    ports = packet[20:24]
+    if packet[33] & _SYN:
+        newer.add(ports)
+    return ports not in newer
+
+
 def main(nodes: Mapping[str, tuple[str, str]]) -> None:
     """Switch packets until standard input ends."""
     devices = {node: _open_device(namespace) for node, (namespace, _) in nodes.items()}
@@ -176,8 +209,11 @@ def main(nodes: Mapping[str, tuple[str, str]]) -> None:
                 return
             *lines, orders = (orders + chunk).split(b"\n")
             for line in lines:
-                fields: dict[str, Any] = json.loads(line)
-                switch.shape(fields.pop("source"), fields.pop("target"), Link(**fields))
+                order: dict[str, Any] = json.loads(line)
+                if "link" in order:
+                    switch.shape(order["source"], order["target"], Link(**order["link"]))
+                else:
+                    switch.hold(order["source"], order["target"], order["hold_s"])
         for target, packet in switch.due(time.monotonic()):
             with contextlib.suppress(OSError):  # its queue is full: the packet is lost
                 os.write(devices[target], packet)

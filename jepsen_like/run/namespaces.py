@@ -33,6 +33,8 @@ from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link, StartError
 PROGRAMS: Final = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", "nsenter": "util-linux"}
 """What it runs, and Debian's packages that have it."""
 FIRST_PORT: Final = 7001
+UNDERWAY_S: Final = 0.02
+"""Before an end of a connection is destroyed, what it sends for so long is on its way."""
 _NAMES: Final = Path("/run/netns")
 _PREFIX: Final = "jepsen"
 _OURS: Final = re.compile(rf"{_PREFIX}-(\d+)-.+")
@@ -61,11 +63,12 @@ def why_not() -> str | None:
 class Namespaces:
     """``Network`` of namespaces."""
 
-    faults: Final = frozenset(
+    faults: frozenset[FaultKind] = frozenset(
         {
             FaultKind.CUT,
             FaultKind.REFUSE,
             FaultKind.RESET,
+            FaultKind.ORPHAN,
             FaultKind.DELAY,
             FaultKind.LOSS,
             FaultKind.DUPLICATE,
@@ -164,15 +167,37 @@ class Namespaces:
             await self.reset(source, target)
 
     async def reset(self, a: str, b: str) -> None:
-        for here, there in ((a, b), (b, a)):
-            # What it cannot destroy (listeners, ends that are closed already) it says, and is done.
-            await asyncio.to_thread(
-                _run, self.command(here, ["ss", "-K", "-t", "dst", self.address(there)]), None, True
-            )
+        await asyncio.to_thread(self._destroy, a, b)
+        await asyncio.to_thread(self._destroy, b, a)
+
+    async def orphan(self, source: str, target: str, late_s: float) -> None:
+        """The detour holds up what the old connections send, the resets at their end included."""
+        detour, route = self._detour, f"{self.address(target)}/32 dev {DEVICE}"
+        assert detour is not None
+        async with self._lock:
+            if detour.used(source, target):  # shaped otherwise: then only the reset
+                await asyncio.to_thread(self._destroy, source, target)
+                return
+            await detour.hold(source, target, late_s)
+            await self._route(source, f"route replace {route} src {self.address(source)}")
+            await asyncio.sleep(UNDERWAY_S)
+            await asyncio.to_thread(self._destroy, source, target)
+            await asyncio.sleep(late_s)
+            await self._route(source, f"route del {route}")
+            await detour.hold(source, target, 0.0)
+
+    def _destroy(self, here: str, there: str) -> None:
+        """A node's ends of all connections with another one."""
+        # What it cannot destroy (ends that are closed already) it says, and is done.
+        command = ["ss", "-K", "-t", "dst", self.address(there)]
+        _run(self.command(here, command), lenient=True)
+
+    async def _route(self, node: str, line: str) -> None:
+        await asyncio.to_thread(_batch, self.namespace(node), [line])
 
     def _filter(self, target: str) -> None:
         """Write the rules for all that arrives at a node, in one transaction."""
-        rules = []
+        rules, answers = [], []
         for (source, receiver), link in self._links.items():
             if receiver != target:
                 continue
@@ -180,12 +205,17 @@ class Namespaces:
             if link.cut is Cut.STALL:
                 rules.append(f"{match} drop")
             elif link.cut is Cut.REFUSE:
-                rules.append(f"{match} meta l4proto tcp reject with tcp reset")
+                refuse = "meta l4proto tcp reject with tcp reset"
+                rules.append(f"{match} {refuse}")
+                # No connection the other way either: its answers would be refused.
+                answers.append(f"ip daddr {self.address(source)} {refuse}")
             if link.loss > 0:
                 rules.append(f"{match} numgen random mod 10000 < {round(link.loss * 10000)} drop")
-        chain = ["type filter hook input priority 0; policy accept;", *rules]
-        text = "table ip faults\ndelete table ip faults\n"
-        text += "table ip faults {\nchain input {\n" + "\n".join(chain) + "\n}\n}\n"
+        text = "table ip faults\ndelete table ip faults\ntable ip faults {\n"
+        for hook, lines in (("input", rules), ("output", answers)):
+            head = f"type filter hook {hook} priority 0; policy accept;"
+            text += "\n".join([f"chain {hook} {{", head, *lines, "}", ""])
+        text += "}\n"
         _run(self.command(target, ["nft", "-f", "-"]), text)
 
     async def _divert(self, source: str, target: str, link: Link) -> None:
@@ -195,13 +225,12 @@ class Namespaces:
         shaped = detour.wanted(link)
         if not shaped and not detour.used(source, target):
             return
-        name, route = self.namespace(source), f"{self.address(target)}/32 dev {DEVICE}"
+        route = f"{self.address(target)}/32 dev {DEVICE}"
         if shaped:
             await detour.shape(source, target, link)
-            own = self.address(source)
-            await asyncio.to_thread(_batch, name, [f"route replace {route} src {own}"])
+            await self._route(source, f"route replace {route} src {self.address(source)}")
         else:
-            await asyncio.to_thread(_batch, name, [f"route del {route}"])
+            await self._route(source, f"route del {route}")
             await detour.shape(source, target, HEALTHY)
 
 

@@ -17,22 +17,22 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from jepsen_like.run.namespaces import Namespaces
-from jepsen_like.run.proxy import HOST, Connection, ProxyNetwork
-from jepsen_like.run.system import Network, Options, StartError
+from jepsen_like.run.proxy import HOST, Connection, ProxyNetwork, _Direction
+from jepsen_like.run.system import HEALTHY, Network, Options, StartError
 
 DOMAIN: Final = "jepsen.invalid"
 """Names of nodes end so; nothing else has such a name (RFC 2606)."""
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 
 
-def chosen(options: Options, loopback: Callable[[], Network]) -> Network:
-    """The network that ``--setting network=proxy|netns`` asks for."""
+def chosen(options: Options, loopback: Callable[[int], Network]) -> Network:
+    """The network that ``--setting network=proxy|netns`` asks for; ``loopback`` takes a seed."""
     name = options.settings.get("network", "proxy")
     if name == "netns":
         return Namespaces()
     if name != "proxy":
         raise StartError(f"network={name}: it should be proxy or netns")
-    return loopback()
+    return loopback(options.seed)
 
 
 class SourceNetwork(ProxyNetwork):
@@ -47,6 +47,8 @@ class SourceNetwork(ProxyNetwork):
         loop = asyncio.get_running_loop()
         sources = {self.source(node): node for node in nodes}
         for target in nodes:
+            # A node's processes call each other as they do others.
+            self._directions[target, target] = _Direction(target, target, HEALTHY, {})
             for service in services:
                 server = await loop.create_server(
                     lambda target=target, service=service: _Caller(  # type: ignore[misc]
@@ -55,7 +57,7 @@ class SourceNetwork(ProxyNetwork):
                     HOST,
                     0,
                 )
-                self.adopt(server)
+                self._servers.append(server)
                 for source in nodes:
                     self._reaches[source, target, service] = server.sockets[0].getsockname()[:2]
 
@@ -106,7 +108,7 @@ class HttpNetwork(ProxyNetwork):
                 HOST,
                 0,
             )
-            self.adopt(server)
+            self._servers.append(server)
             self._proxies[source] = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
 
     def url(self, node: str) -> str:
@@ -153,9 +155,7 @@ class _ProxiedRequest(asyncio.Protocol):
         first = method + b" /" + path + b" " + lines[0]
         kept = [line for line in lines[1:] if not line.lower().startswith(b"connection:")]
         request = b"\r\n".join([first, *kept, b"Connection: close"]) + separator + body
-        connection = hand_over(
-            self._network, self._transport, self._source, target, self._service
-        )
+        connection = hand_over(self._network, self._transport, self._source, target, self._service)
         connection.near.data_received(request)
 
 

@@ -73,7 +73,7 @@ class Store:
         if config.compaction_entries is not None:
             given["logCompactionMinEntries"] = config.compaction_entries
         others = [
-            Peer(address, tuple(config.reaches[node]))
+            Peer(address, config.reaches[node])
             for node, address in config.addresses.items()
             if node != config.node
         ]
@@ -134,7 +134,7 @@ def main(config: Config) -> None:
     """Run until killed."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     store = Store(config)
-    with Server(tuple(config.asked_at), store) as server:
+    with Server((config.asked_at[0], config.asked_at[1]), store) as server:
         server.serve_forever()
 
 

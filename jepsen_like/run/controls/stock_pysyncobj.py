@@ -3,8 +3,8 @@
 In memory (``--memory``) or with its journal and dump file (the default). ``--setting``:
 
 - ``reads=local``, as ``ReplDict.get`` does it: whatever the node has. The default, ``barrier``, is
-  kind: the node first waits for a command of its own to come back through the log, so that only what
-  PySyncObj loses shows.
+  kind: the node first waits for a command of its own to come back through the log, so that only
+  what PySyncObj loses shows.
 - ``compaction=N``: ``logCompactionMinEntries``, PySyncObj's own setting (default 5,000).
 - ``network=netns``.
 """
