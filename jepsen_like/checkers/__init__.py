@@ -23,6 +23,10 @@ incr   [by] or []          the new number; an absent key counts as 0; the expiry
                            null: the value was no 64-bit integer, or would have left that range
 del    []                  true: the key existed; false: it did not; null: not observed
 stale  [max_staleness_ms]  a value that may be so old, or of any age (null)
+txn    [part, ...]         one result for each part, done together or not at all. The ``key`` is a
+                           tag, the parts name keys of it: ``["get", k]`` the value,
+                           ``["set", k, v]``, ``["append", k, v]`` and ``["del", k]`` null,
+                           ``["incr", k, by]`` the new number
 ====== =================== ======================================================================
 
 ``linearizability`` (with ``models``) judges each key on its own: linearizability is local (Herlihy

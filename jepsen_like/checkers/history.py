@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from jepsen_like.checkers.transactions import canonical
+
 OPS: Final = {
     "get": (0, 0),
     "set": (1, 2),
@@ -15,6 +17,7 @@ OPS: Final = {
     "incr": (0, 1),
     "del": (0, 0),
     "stale": (1, 1),
+    "txn": (1, 1000),
 }
 """Name and least and largest number of arguments. ``expire`` is added by the checker only."""
 
@@ -115,6 +118,12 @@ def _canonical(operation: Operation) -> tuple[tuple[Any, ...], Any]:
     elif operation.op == "stale":
         args = (None if args[0] is None else _integer(args[0]),)
         result = _value(result)
+    elif operation.op == "txn":
+        args = tuple(canonical(micro) for micro in args)
+        if operation.ok:
+            if not isinstance(result, list | tuple) or len(result) != len(args):
+                raise TypeError("a transaction has a result for each of its parts")
+            result = tuple(result)
     elif operation.op == "get":
         result = _value(result)
     elif operation.op == "del":

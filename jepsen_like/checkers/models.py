@@ -1,7 +1,7 @@
 """What one key of a cache may do, as a sequential specification.
 
 A model is a step function over immutable, hashable states. ``CacheModel`` is a register with
-``cas``, ``incr``, ``del`` and expiry.
+``cas``, ``incr``, ``del`` and expiry; and, for a tag, all of its keys (``transactions``).
 
 **Expiry** is an operation of its own, that nobody called: every ``set`` with a time to live brings
 an ``expire`` of unknown outcome that can take effect at any time after ``set.start + ttl``. The
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
+from jepsen_like.checkers import transactions
 from jepsen_like.checkers.history import Operation
 
 INT64: Final = range(-(2**63), 2**63)
@@ -91,6 +92,8 @@ class CacheModel:
             return True
         if operation.op in ("cas", "del"):
             return operation.result is False
+        if operation.op == "txn":
+            return transactions.reads_only(operation.args)
         return operation.op == "incr" and operation.result is None
 
     def step(self, state: State, operation: Operation) -> State | None:
@@ -117,6 +120,9 @@ class CacheModel:
                 if known and result is not None and result is not (state.value is not None):
                     return None
                 return State()
+            case "txn":
+                after_all, answers = transactions.run(state.value, operation.args)
+                return State(after_all) if not known or tuple(answers) == result else None
             case "expire":
                 return State() if state.expiry == operation.args[0] else state
             case other:

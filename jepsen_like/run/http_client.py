@@ -193,12 +193,12 @@ class HttpClient:
     async def _txn(self, micros: tuple[Any, ...], timeout_s: float, headers: bytes) -> list[Any]:
         operations: list[dict[str, Any]] = []
         for name, key, *arguments in micros:
-            operation = {"op": name, "key": key}
+            operation = {"op": "delete" if name == "del" else name, "key": key}
             if name == "set":
                 operation["value"] = arguments[0]
             elif name == "incr":
                 operation["by"] = arguments[0]
-            elif name != "get":
+            elif name not in ("get", "del"):
                 raise ValueError(f"HTTP batches cannot {name}")
             operations.append(operation)
         body = json.dumps({"atomic": True, "operations": operations}).encode()
@@ -221,6 +221,6 @@ def _part(micro: list[Any], result: dict[str, Any]) -> Any:
         return result.get("value")
     if name == "incr" and code in (200, 201):
         return result["value"]
-    if name == "set" and code in (200, 201):
+    if (name == "set" and code in (200, 201)) or (name == "del" and code in (200, 204, 404)):
         return None
     raise ValueError(f"{result} to {micro}")

@@ -28,7 +28,7 @@ from jepsen_like.run.system import (
 )
 from raftcache.config.settings import ENV_PREFIX
 from raftcache.demo import serve_command, settings_toml, write_private
-from raftcache.partition import SlotMap
+from raftcache.partition import SlotMap, place_groups
 
 RESP_OPERATIONS: Final = frozenset({"get", "set", "ttl", "cas", "incr", "del", "txn", "append"})
 HTTP_OPERATIONS: Final = frozenset(OPERATIONS) - {"append"}
@@ -66,6 +66,9 @@ class Raftcache(ProcessSystem):
         self._slots = SlotMap(self._groups)
         self._versions = Versions()
         self._askers: dict[str, HttpClient] = {}
+        self.replicas = tuple(
+            tuple(nodes) for nodes in place_groups(self._groups, self.nodes, self._replication)
+        )
         self.tolerated = (self._replication - 1) // 2
         own = {FaultKind.TRANSFER} | ({FaultKind.PRESSURE} if options.small_memory else set())
         faults = PROCESS_FAULTS | own | network.faults

@@ -41,6 +41,7 @@ class ProcessSystem:
 
     def __init__(self, count: int, network: Network) -> None:
         self.nodes = tuple(f"n{i + 1}" for i in range(count))
+        self.replicas: tuple[tuple[str, ...], ...] = (self.nodes,)
         self.directory = Path()
         self._network = network
         self._processes: dict[str, list[subprocess.Popen[bytes]]] = {}

@@ -139,6 +139,8 @@ class RespClient:
             match name:
                 case "get":
                     commands.append(("GET", key))
+                case "del":
+                    commands.append(("DEL", key))
                 case "set":
                     commands.append(("SET", key, arguments[0]))
                 case "append":

@@ -42,9 +42,9 @@ cas    (expected, new)    whether the value was ``expected`` (``None``: absent) 
 incr   (by)               the new number; an absent key counts as 0
 del    ()                 whether the key existed; ``None`` when the system does not say
 txn    (micro, ...)       atomic; a list with one result for each micro-operation, in order:
-                          ``["get", k]`` the value, ``["set", k, v]`` and ``["append", k, v]``
-                          ``None``, ``["incr", k, by]`` the number. The key of the operation is a
-                          tag; each ``k`` is a full key of the tag's slot, such as ``{tag}a``.
+                          ``["get", k]`` the value, ``["set", k, v]``, ``["append", k, v]`` and
+                          ``["del", k]`` ``None``, ``["incr", k, by]`` the number. The key of the
+                          operation is a tag; each ``k`` is a key of its slot, such as ``{tag}a``.
                           ``append`` adds text to the end of a value (absent: "")
 append -                  no operation: a ``txn`` may have ``append`` in it
 once   -                  no operation: writes take ``once=TOKEN``, and repeating one with the same
@@ -215,6 +215,9 @@ class System(Protocol):
     """Its ways to be asked (``http``, ``resp``); clients are spread over them."""
     faults: frozenset[FaultKind]
     """Those of its own and those of its network. Only these are asked for below."""
+    replicas: tuple[tuple[str, ...], ...]
+    """For each part (group, shard) the nodes that hold it; it works while a majority of them runs
+    and is connected."""
     tolerated: int
     """How many nodes may lose their data (or, in memory, their process) at the same time without
     any acknowledged write being lost: what a nemesis spares, as the system promises no more."""
@@ -264,6 +267,10 @@ class System(Protocol):
 
     async def launch(self, node: str) -> None:
         """Start a node that is down, with the data it has. Does not wait until it serves."""
+        ...
+
+    def running(self, node: str) -> bool:
+        """Whether its processes run; a node that is paused does."""
         ...
 
     async def ready(self, node: str) -> bool:

@@ -1,0 +1,151 @@
+"""Decides key by key, while the run goes on, in a process of its own that gives way to the others.
+
+What was not decided when the time is up is undecided, never valid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import IO, Final
+
+from jepsen_like.checkers import staleness
+from jepsen_like.checkers.history import Operation, parse
+from jepsen_like.checkers.linearizability import Budget, KeyReport, Verdict, check_key
+from jepsen_like.checkers.models import CacheModel
+from jepsen_like.run.subjects import may_vanish
+
+NICENESS: Final = 5
+KEY_SECONDS: Final = 60.0
+"""For one key. Measured: those of a run take milliseconds."""
+MOST_ACCUSATIONS: Final = 5
+"""Kept for each key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How exact the system's clocks promise to be."""
+
+    slack_ns: int
+    drift: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """On one key. ``report`` has its operations only when it is not valid."""
+
+    key: str
+    verdict: Verdict
+    operations: int
+    report: KeyReport | None
+    too_stale: tuple[str, ...]
+    seconds: float
+
+
+def judge(lines: list[str], first: int, rules: Rules, seconds: float = KEY_SECONDS) -> Ruling:
+    """The history of one key; ``first`` is its first line's place in the whole."""
+    started = time.monotonic()
+    history = [parse(line, first + place) for place, line in enumerate(lines)]
+    key = history[0].key
+    ordered = sorted(history, key=lambda x: x.start)
+    model = CacheModel(rules.slack_ns, rules.drift, may_vanish)
+    linear = [x for x in ordered if x.op != "stale"]
+    report = check_key(key, linear, model, Budget.of(seconds))
+    accusations = staleness.check(
+        ordered, slack_ns=rules.slack_ns, drift=rules.drift, may_vanish=may_vanish
+    )
+    verdict = Verdict.INVALID if accusations else report.verdict
+    kept = report if report.verdict is not Verdict.VALID else None
+    too_stale = tuple(str(accusation) for accusation in accusations[:MOST_ACCUSATIONS])
+    return Ruling(key, verdict, len(history), kept, too_stale, time.monotonic() - started)
+
+
+@dataclass(slots=True)
+class Judge:
+    """Writes closed histories to a file, and has them judged."""
+
+    path: Path
+    rules: Rules
+    rulings: int = 0
+    operations: int = 0
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+    bad: list[Ruling] = field(default_factory=list)
+    undecided: list[str] = field(default_factory=list)
+    on_bad: Callable[[Ruling], None] = lambda ruling: None
+    _written: int = 0
+    _pool: ProcessPoolExecutor | None = None
+    _pending: dict[Future[Ruling], str] = field(default_factory=dict)
+    _file: IO[str] | None = None
+
+    def start(self) -> None:
+        """Open the file and start the process."""
+        self._file = self.path.open("w", encoding="utf-8")
+        # Not forked: a copy of a process with threads and an event loop is none of either.
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), os.nice, (NICENESS,))
+
+    def submit(self, operations: list[Operation]) -> None:
+        """All operations of one key."""
+        if not operations:
+            return
+        assert self._file is not None and self._pool is not None
+        operations.sort(key=lambda x: x.start)
+        lines = [operation.to_json() for operation in operations]
+        self._file.writelines(line + "\n" for line in lines)
+        key, first = operations[0].key, self._written
+        self._written += len(lines)
+        try:
+            future = self._pool.submit(judge, lines, first, self.rules)
+        except BrokenProcessPool:
+            self.undecided.append(key)
+            return
+        self._pending[future] = key
+
+    def collect(self) -> None:
+        """Take the rulings that are there."""
+        for future in [future for future in self._pending if future.done()]:
+            key = self._pending.pop(future)
+            if future.cancelled() or future.exception() is not None:
+                self.undecided.append(key)
+                continue
+            ruling = future.result()
+            self.rulings += 1
+            self.operations += ruling.operations
+            self.seconds += ruling.seconds
+            self.slowest_s = max(self.slowest_s, ruling.seconds)
+            if ruling.verdict is Verdict.INVALID:
+                self.bad.append(ruling)
+                self.on_bad(ruling)
+            elif ruling.verdict is Verdict.UNDECIDED:
+                self.undecided.append(ruling.key)
+
+    @property
+    def pending(self) -> int:
+        """Keys that wait for their ruling."""
+        return len(self._pending)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for all rulings, at most so long; what is missing then is undecided."""
+        assert self._file is not None and self._pool is not None
+        self._file.close()
+        deadline = time.monotonic() + seconds
+        while self._pending and time.monotonic() < deadline:
+            self.collect()
+            await asyncio.sleep(0.02)
+        self.collect()
+        self.undecided += self._pending.values()
+        self._end_pool()
+
+    def _end_pool(self) -> None:
+        assert self._pool is not None
+        processes = list((self._pool._processes or {}).values()) if self._pending else []
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:  # one that still searches would be waited for at exit
+            process.kill()

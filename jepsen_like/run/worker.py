@@ -1,0 +1,173 @@
+"""A process in Jepsen's sense: one operation at a time, through any node, everything recorded.
+
+A worker behaves as a well-made client does. What was surely not done is asked again, at another
+node, until the operation's time is over; so are reads, and writes that carry a token, whatever became
+of the first attempt. A node that failed is left alone for a while. All attempts are one operation,
+from the first one's start to the last one's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jepsen_like.checkers.history import Operation
+from jepsen_like.run.meter import Meter
+from jepsen_like.run.subjects import Request, Subject, Subjects
+from jepsen_like.run.system import Client, Refused, System, Unknown
+from jepsen_like.run.workloads import Chooser
+
+AVOIDED_S: Final = 1.0
+"""How long a node that failed is left alone, unless all have."""
+BACKOFF_S: Final = (0.005, 0.05)
+IDLE_S: Final = 0.01
+BEHIND_S: Final = 0.5
+"""A worker that could not keep its rate does not make up for more than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """``rate``: operations per second of one worker (0: one after the other). ``operation_s``:
+    time for an operation with all its attempts; ``attempt_s``: for one of them."""
+
+    rate: float
+    operation_s: float = 3.0
+    attempt_s: float = 1.0
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all workers of a run have in common. ``epoch_ns``: when it began; ``wrong``: takes
+    answers that no protocol allows; ``seen``: takes every operation that is over."""
+
+    system: System
+    subjects: Subjects
+    meter: Meter
+    pace: Pace
+    epoch_ns: int
+    wrong: Callable[[str], None]
+    token: str
+    """Makes idempotency tokens of this run unlike those of any other."""
+
+    def now(self) -> int:
+        """Nanoseconds since the run began."""
+        return time.monotonic_ns() - self.epoch_ns
+
+
+class Worker:
+    """``process`` is its number, as are those that follow by ``stride``: after an unknown outcome
+    it goes on under another one, since the old process's operation may still be under way."""
+
+    def __init__(
+        self,
+        process: int,
+        stride: int,
+        protocol: str,
+        draw: random.Random,
+        shared: Shared,
+        chooser: Chooser,
+    ) -> None:
+        self._process = process
+        self._stride = stride
+        self._protocol = protocol
+        self._draw = draw
+        self._shared = shared
+        self._chooser = chooser
+        self._clients: dict[str, Client] = {}
+        self._avoided: dict[str, float] = {}
+        self._tokens = 0
+        self.stopped = False
+
+    async def run(self) -> None:
+        """Until ``stopped``."""
+        rate, due = self._shared.pace.rate, time.monotonic()
+        try:
+            while not self.stopped:
+                if rate:
+                    due = max(due + self._draw.expovariate(rate), time.monotonic() - BEHIND_S)
+                    await asyncio.sleep(max(0.0, due - time.monotonic()))
+                request = self._chooser.next(self._shared.now() / 1e9)
+                if request is None:
+                    await asyncio.sleep(IDLE_S)
+                else:
+                    await self._do(request)
+        finally:
+            for client in self._clients.values():
+                await client.close()
+
+    async def _do(self, request: Request) -> None:
+        shared, subject = self._shared, request.subject
+        process, op = self._process, request.recorded
+        shared.subjects.begin(subject)
+        start = shared.now()
+        ok: bool | None = None
+        result: Any = None
+        try:
+            ok, result = await self._attempts(request)
+        finally:
+            end = shared.now()
+            args, key = request.args, subject.key
+            closed = None if ok is None else end
+            record = Operation(process, op, key, args, result, start, closed, ok)
+            shared.subjects.end_operation(subject, record)
+        shared.meter.add(start / 1e9, end / 1e9, ok, request.op)
+        if ok:
+            learn(subject, record)
+        if ok is None:
+            self._process += self._stride
+
+    async def _attempts(self, request: Request) -> tuple[bool | None, Any]:
+        """Whether it happened, and its result."""
+        shared, subject, pace = self._shared, request.subject, self._shared.pace
+        over = time.monotonic() + pace.operation_s
+        once = None
+        if request.once:
+            self._tokens += 1
+            once = f"{shared.token}-{self._process % self._stride}-{self._tokens}"
+        doubt = False
+        while True:
+            node = self._node()
+            client = self._clients.get(node)
+            if client is None:
+                client = shared.system.connect(node, self._protocol)
+                self._clients[node] = client
+            timeout_s = max(0.05, min(pace.attempt_s, over - time.monotonic()))
+            try:
+                args = (request.op, subject.key, request.args, timeout_s, once)
+                return True, await client.invoke(*args)
+            except Refused as refusal:
+                shared.meter.reasons[f"refused: {str(refusal)[:70]}"] += 1
+            except Unknown as unknown:
+                shared.meter.reasons[f"unknown: {str(unknown)[:70]}"] += 1
+                doubt = True
+            except ValueError as error:
+                shared.wrong(f"{node}: {error} to {request.op} {subject.key} {request.args}")
+                return None, None
+            self._avoided[node] = time.monotonic() + AVOIDED_S
+            repeatable = request.reads or once is not None or not doubt
+            if not repeatable or time.monotonic() >= over or self.stopped:
+                return (None if doubt and not request.reads else False), None
+            await asyncio.sleep(self._draw.uniform(*BACKOFF_S))
+
+    def _node(self) -> str:
+        """Any of those that have not failed of late; any at all when all have."""
+        now, nodes = time.monotonic(), self._shared.system.nodes
+        good = [node for node in nodes if self._avoided.get(node, 0.0) <= now]
+        return self._draw.choice(good or list(nodes))
+
+
+def learn(subject: Subject, operation: Operation) -> None:
+    """Keep the value that the operation shows, for a later cas."""
+    match operation.op:
+        case "get":
+            subject.value = operation.result
+        case "set":
+            subject.value = operation.args[0]
+        case "cas" if operation.result:
+            subject.value = operation.args[1]
+        case "del":
+            subject.value = None
