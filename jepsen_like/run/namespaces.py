@@ -205,10 +205,11 @@ class Namespaces:
             if link.cut is Cut.STALL:
                 rules.append(f"{match} drop")
             elif link.cut is Cut.REFUSE:
-                refuse = "meta l4proto tcp reject with tcp reset"
-                rules.append(f"{match} {refuse}")
+                refuse = "reject with tcp reset"
+                rules.append(f"{match} meta l4proto tcp {refuse}")
                 # No connection the other way either: its answers would be refused.
-                answers.append(f"ip daddr {self.address(source)} {refuse}")
+                other = f"ip daddr {self.address(source)} tcp flags & rst != rst"
+                answers.append(f"{other} {refuse}")
             if link.loss > 0:
                 rules.append(f"{match} numgen random mod 10000 < {round(link.loss * 10000)} drop")
         text = "table ip faults\ndelete table ip faults\ntable ip faults {\n"

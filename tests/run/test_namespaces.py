@@ -139,10 +139,10 @@ async def test_packets_are_doubled_and_overtake_each_other(network: Namespaces) 
 
 
 async def test_a_metered_link_makes_packets_wait_for_each_other(network: Namespaces) -> None:
-    await network.shape("n1", "n2", Link(bytes_per_s=100_000))
+    await network.shape("n1", "n2", Link(bytes_per_s=20_000))
     late = await arrivals(network, "n1", "n2")
     assert len(late) == PACKETS
-    assert late[-1][1] > 0.2 > late[0][1]
+    assert late[-1][1] > 0.5 > late[0][1]
 
 
 async def ask(host: str, port: int, network: Namespaces, node: str) -> str:
@@ -218,6 +218,9 @@ async def test_a_refusing_link_resets_what_exists_and_what_is_new_but_not_client
             )
         await holder.wait()
         assert await ask(*there, network, "n1") == "ConnectionRefusedError"
+        back = network.reach("n2", "n1", "http")
+        async with echo(network, "n1"):
+            assert await ask(*back, network, "n2") == "ConnectionRefusedError"
         assert await ask(*there, network, "n3") == "x"
         reader, writer = await asyncio.open_connection(*network.client("n2", "http"))
         writer.write(b"x")
@@ -225,6 +228,26 @@ async def test_a_refusing_link_resets_what_exists_and_what_is_new_but_not_client
         writer.close()
         await network.shape("n1", "n2", HEALTHY)
         assert await ask(*there, network, "n1") == "x"
+
+
+async def test_an_orphaned_connection_ends_here_at_once_and_there_later(
+    network: Namespaces,
+) -> None:
+    there = network.reach("n1", "n2", "http")
+    loop = asyncio.get_running_loop()
+    async with echo(network, "n2") as server:
+        holder = await start(network, "n1", HOLD, *there)
+        assert holder.stdout is not None and server.stdout is not None
+        assert await holder.stdout.readline() == b"ready\n"
+        orphaning = loop.create_task(network.orphan("n1", "n2", 1.0))
+        async with asyncio.timeout(10):
+            assert await holder.stdout.readline() == b"ConnectionAbortedError\n"
+            before = loop.time()
+            assert await ask(*there, network, "n1") == "x"  # a new connection is not held up
+            assert await server.stdout.readline() == b"ConnectionResetError\n"
+        assert loop.time() - before > 0.5
+        await holder.wait()
+        await orphaning
 
 
 async def test_nothing_is_left(network: Namespaces) -> None:
