@@ -197,7 +197,8 @@ class Namespaces:
 
     def _filter(self, target: str) -> None:
         """Write the rules for all that arrives at a node, in one transaction."""
-        rules, answers = [], []
+        # The resets that refuse what the node itself sends come from itself.
+        rules, answers = ["iif lo accept"], []
         for (source, receiver), link in self._links.items():
             if receiver != target:
                 continue
