@@ -96,12 +96,8 @@ class EtcdClient:
                 }
                 for name, answer in zip(names, found, strict=True)
             ]
-            puts = [
-                {"request_put": {"key": _encoded(name), "value": _encoded(value)}}
-                for name, value in after.items()
-                if value is not None and value != before[name]
-            ]
-            body = {"compare": conditions, "success": puts}
+            writes = [_write(name, value) for name, value in after.items() if value != before[name]]
+            body = {"compare": conditions, "success": writes}
             if (await self.ask("/v3/kv/txn", body, timeout_s)).get("succeeded", False):
                 return results
         raise Refused("others were quicker every time")
@@ -150,6 +146,13 @@ def _revision(answer: Mapping[str, Any]) -> str:
     return str(found[0]["mod_revision"]) if found else "0"
 
 
+def _write(name: str, value: str | None) -> dict[str, Any]:
+    """Part of a transaction."""
+    if value is None:
+        return {"request_delete_range": {"key": _encoded(name)}}
+    return {"request_put": {"key": _encoded(name), "value": _encoded(value)}}
+
+
 def _done(micro: Sequence[Any], values: Values) -> Any:
     """The result of one micro-operation, which changes ``values``."""
     name, key, *arguments = micro
@@ -160,6 +163,9 @@ def _done(micro: Sequence[Any], values: Values) -> Any:
         case "set":
             values[key] = arguments[0]
             return None
+        case "del":
+            values[key] = None
+            return before is not None
         case "append":
             values[key] = (before or "") + arguments[0]
             return None
