@@ -1,4 +1,4 @@
-"""``python -m jepsen_like check FILE`` and ``python -m jepsen_like sim``."""
+"""``python -m jepsen_like check FILE``, ``sim`` and ``run``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_check(commands.add_parser("check", help="judge a history file"))
     simulation = commands.add_parser("sim", help="run clusters under virtual time")
+    real = commands.add_parser("run", help="run clusters of real processes under real faults")
     given = sys.argv[1:] if arguments is None else arguments
     if "sim" in given[:1]:  # judging a history must not need the system that made it
         from jepsen_like.sim.command import add_arguments
 
         add_arguments(simulation)
+    if "run" in given[:1]:
+        from jepsen_like.run.command import add_arguments as add_run_arguments
+
+        add_run_arguments(real)
     options = parser.parse_args(given)
     status: int = options.run(options)
     return status

@@ -110,7 +110,7 @@ class Judge:
 
     def collect(self) -> None:
         """Take the rulings that are there."""
-        for future in [future for future in self._pending if future.done()]:
+        while self._pending and (future := next(iter(self._pending))).done():
             key = self._pending.pop(future)
             if future.cancelled() or future.exception() is not None:
                 self.undecided.append(key)

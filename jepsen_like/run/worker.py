@@ -1,9 +1,9 @@
 """A process in Jepsen's sense: one operation at a time, through any node, everything recorded.
 
 A worker behaves as a well-made client does. What was surely not done is asked again, at another
-node, until the operation's time is over; so are reads, and writes that carry a token, whatever became
-of the first attempt. A node that failed is left alone for a while. All attempts are one operation,
-from the first one's start to the last one's answer.
+node, until the operation's time is over; so are reads, and writes that carry a token, whatever
+became of the first attempt. A node that failed is left alone for a while. All attempts are one
+operation, from the first one's start to the last one's answer.
 """
 
 from __future__ import annotations

@@ -65,16 +65,16 @@ LEAST_S: Final = {"snapshot": 1.0, "disk-flip": 0.3, "disk-wipe": 0.3, "reorder"
 """Families that need some time to be what they are called."""
 
 
-def expand(names: Iterable[str]) -> tuple[str, ...]:
-    """The families meant by ``names``, in the order of ``FAMILIES``; ``ValueError`` with a name
+def expand(names: Iterable[str], known: Sequence[str] = FAMILIES) -> tuple[str, ...]:
+    """The families meant by ``names``, in the order of those ``known``; ``ValueError`` with a name
     that is none."""
     wanted: dict[str, None] = {}
     for name in names:
-        found = [family for family in FAMILIES if family == name or family.startswith(name + "-")]
+        found = [family for family in known if family == name or family.startswith(name + "-")]
         if not found:
             raise ValueError(name)
         wanted.update(dict.fromkeys(found))
-    return tuple(family for family in FAMILIES if family in wanted)
+    return tuple(family for family in known if family in wanted)
 
 
 def applicable(families: Sequence[str], nodes: int, durable: bool) -> list[str]:

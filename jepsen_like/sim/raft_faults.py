@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from typing import Final
 
+from jepsen_like.partitions import both_ways
 from jepsen_like.sim.cluster import SimNode
-from jepsen_like.sim.network_faults import both_ways, reset
+from jepsen_like.sim.network_faults import reset
 from jepsen_like.sim.stage import Action, Stage
 from raftcache.ops import Result, Status
 
