@@ -176,6 +176,8 @@ class Stage:
         while not self._down[node] and not await self.system.ready(node):
             if self._disturbed():  # other faults are in the way
                 deadline = time.monotonic() + READY_TIMEOUT_S
+            if self._down[node]:
+                return  # while it was asked
             if time.monotonic() > deadline or not self.system.running(node):
                 self._violation("no recovery", f"{node} does not serve again")
                 return

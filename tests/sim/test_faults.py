@@ -6,11 +6,11 @@ import random
 
 import pytest
 
+from jepsen_like.partitions import bridge, majorities_ring
 from jepsen_like.sim.cluster import Cluster, trace_logs
 from jepsen_like.sim.disk_faults import flip_bit
 from jepsen_like.sim.faults import FAMILIES, Fault, expand
 from jepsen_like.sim.injector import Injector
-from jepsen_like.partitions import bridge, majorities_ring
 from jepsen_like.sim.run import Options, run
 from jepsen_like.sim.scheduler import Scheduler
 from raftcache.ops import Set

@@ -68,6 +68,7 @@ class RedisReplicated(ProcessSystem):
     operations = frozenset({"get", "set", "ttl", "cas", "incr", "del", "txn", "append"})
     protocols: tuple[str, ...] = ("resp",)
     services = ("redis", "sentinel")
+    live = False
     staleness_ms: tuple[int, ...] = ()
     ttl_slack_ms = 2.0
     ttl_drift = 0.05
@@ -80,6 +81,7 @@ class RedisReplicated(ProcessSystem):
         # No promise covers a disk that is lost.
         own = (PROCESS_FAULTS - {FaultKind.WIPE}) | {FaultKind.TRANSFER}
         self.faults = own | self.network.faults
+        self.replicas = (self.nodes,)
         self.tolerated = (options.nodes - 1) // 2
         self._durable = options.durable
 

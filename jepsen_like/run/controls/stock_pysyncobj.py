@@ -87,6 +87,7 @@ class StockPySyncObj(ProcessSystem):
     operations = frozenset({"get", "set", "del"})
     protocols: tuple[str, ...] = ("lines",)
     services = ("peer", "lines")
+    live = False
     staleness_ms: tuple[int, ...] = ()
     ttl_slack_ms = 0.0
     ttl_drift = 0.0
@@ -95,6 +96,7 @@ class StockPySyncObj(ProcessSystem):
         super().__init__(options.nodes, chosen(options, ProxyNetwork))
         # No promise covers a disk that is lost; losing one's memory is usual without any.
         self.faults = (PROCESS_FAULTS - {FaultKind.WIPE}) | self.network.faults
+        self.replicas = (self.nodes,)
         self.tolerated = (options.nodes - 1) // 2
         self._durable = options.durable
         reads = options.settings.get("reads", "barrier")
