@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -22,8 +23,6 @@ from jepsen_like.run.system import FaultKind, Options, Refused, StartError, Unkn
 from jepsen_like.run.wire import Connection
 
 ASK_TIMEOUT_S: Final = 0.5
-ATTEMPTS: Final = 20
-"""Of a transaction that others keep interfering with."""
 PROGRAMS: Final = {"etcd": "etcd-server"}
 """What it runs, and Debian's package that has it."""
 OPERATIONS: Final = frozenset({"get", "set", "cas", "incr", "del", "txn", "append"})
@@ -120,9 +119,10 @@ class EtcdClient:
         """Optimistic concurrency. ``Refused`` when others were quicker every time."""
         names = sorted({micro[1] for micro in micros})
         reads = [{"request_range": {"key": _encoded(name)}} for name in names]
-        for _ in range(ATTEMPTS):
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                seen = await self.ask("/v3/kv/txn", {"success": reads}, timeout_s)
+                seen = await self.ask("/v3/kv/txn", {"success": reads}, left)
             except Unknown as error:
                 raise Refused(f"nothing was written: {error}") from None
             found = [answer["response_range"] for answer in seen["responses"]]
@@ -140,7 +140,8 @@ class EtcdClient:
             ]
             writes = [_write(name, value) for name, value in after.items() if value != before[name]]
             body = {"compare": conditions, "success": writes}
-            if (await self.ask("/v3/kv/txn", body, timeout_s)).get("succeeded", False):
+            left = max(0.05, deadline - time.monotonic())
+            if (await self.ask("/v3/kv/txn", body, left)).get("succeeded", False):
                 return results
         raise Refused("others were quicker every time")
 
