@@ -199,7 +199,7 @@ class Router:
         size = sum([size_of(op) for op in part])
         count = len(part)
         wrapped: Sequence[Read | Write] = part
-        if atomic and not reading:
+        if atomic and not reading and count > 1:
             wrapped = (_atomic(part),)
 
         def finish(got: Sequence[Result]) -> None:

@@ -145,7 +145,7 @@ class Judge:
 
     def _end_pool(self) -> None:
         assert self._pool is not None
-        processes = list((self._pool._processes or {}).values()) if self._pending else []
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:  # one that still searches would be waited for at exit
-            process.kill()
+        if self._pending:
+            for process in (self._pool._processes or {}).values():
+                process.kill()  # it searches, and would be waited for
+        self._pool.shutdown(cancel_futures=True)

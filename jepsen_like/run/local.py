@@ -11,8 +11,10 @@ import os
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
+import raftcache
 from jepsen_like.run.http_client import HttpClient, Versions
 from jepsen_like.run.processes import PROCESS_FAULTS, ProcessSystem
 from jepsen_like.run.proxy import ProxyNetwork
@@ -110,9 +112,12 @@ class Raftcache(ProcessSystem):
         return [serve_command(self.directory / f"{node}.toml")]
 
     def environment(self, node: str) -> Mapping[str, str]:
-        """The settings are in the file, whatever the environment says: empty variables are
-        ignored."""
-        return {name: "" for name in os.environ if name.startswith(ENV_PREFIX)}
+        """The nodes run the code that is imported here. Their settings are in the file, whatever
+        the environment says: empty variables are ignored."""
+        source = str(Path(raftcache.__file__).parent.parent)
+        paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+        empty = {name: "" for name in os.environ if name.startswith(ENV_PREFIX)}
+        return {**empty, "PYTHONPATH": os.pathsep.join(paths)}
 
     async def serves(self, node: str) -> bool:
         """Ready for traffic: its groups have leaders, and it has caught up."""

@@ -10,6 +10,7 @@ from typing import Final
 SLICE_S: Final = 0.1
 SLOW_S: Final = 0.5
 """An answer that took longer does not show a cluster that has recovered."""
+DISTURBED_S: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -104,7 +105,14 @@ class Meter:
 
     def recovered_after(self, healed_s: float, until_s: float) -> float:
         """How long after ``healed_s`` the last of the operations ended that began since then (and
-        before ``until_s``) and failed or were slow; 0 when all went well."""
+        before ``until_s``) and failed or were slow; 0 when all went well. An operation that was
+        under way for less than ``DISTURBED_S`` at ``until_s``, when the next fault began, was
+        disturbed by that one."""
         first, last = math.ceil(healed_s / SLICE_S), int(until_s / SLICE_S)
-        ends = [x.last_bad_s for x in self.slices[first:last] if x.last_bad_s]
+        undisturbed = last - int(DISTURBED_S / SLICE_S)
+        ends = [
+            x.last_bad_s
+            for place, x in enumerate(self.slices[first:last], first)
+            if x.last_bad_s and (place < undisturbed or x.last_bad_s <= until_s)
+        ]
         return max(0.0, max(ends, default=healed_s) - healed_s)

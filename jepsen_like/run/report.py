@@ -24,7 +24,8 @@ def facts(name: str, system: System, plan: Plan, outcome: Outcome, started: floa
     begun, failed = meter.availability([load])
     majority = _without([load], outcome.minority_s)
     begun_majority, failed_majority = meter.availability(majority)
-    found = recoveries(meter, outcome.bands, load)
+    episodes = recoveries(meter, outcome.bands, load)
+    found = [episode["recovery_s"] for episode in episodes]
     seconds = [second for second in meter.seconds if second.ok]
     return {
         "verdict": verdict(outcome).name.lower(),
@@ -56,10 +57,10 @@ def facts(name: str, system: System, plan: Plan, outcome: Outcome, started: floa
             "max": _ms([second.max_s for second in seconds], max),
         },
         "recovery_s": {
-            "episodes": len(found),
             "median": round(statistics.median(found), 3) if found else None,
             "max": round(max(found), 3) if found else None,
         },
+        "episodes": episodes,
         "faults": families(meter, outcome.bands, outcome.minority_s),
         "keys_judged": judge.rulings,
         "operations_judged": judge.operations,
@@ -96,14 +97,19 @@ def families(meter: Meter, bands: list[Band], minority: list[Span]) -> Facts:
     return rows
 
 
-def recoveries(meter: Meter, bands: list[Band], load: Span) -> list[float]:
-    """After each episode of faults, the time from its end until the last operation that failed or
+def recoveries(meter: Meter, bands: list[Band], load: Span) -> list[Facts]:
+    """For each episode of faults the time from its end until the last operation that failed or
     was slow had ended; operations count that began after the end, and before the next episode."""
     spans = merged([_span(band) for band in bands])
-    starts = [start for start, _ in spans[1:]] + [load[1]]
+    starts = [start for start, _ in [*spans, (load[1], load[1])][1:]]
     return [
-        meter.recovered_after(end, until)
-        for (_, end), until in zip(spans, starts, strict=True)
+        {
+            "faults": sorted({x.family for x in bands if start <= x.start_s <= end}),
+            "start_s": round(start, 2),
+            "end_s": round(end, 2),
+            "recovery_s": round(meter.recovered_after(end, until), 3),
+        }
+        for (start, end), until in zip(spans, starts, strict=True)
         if until - end >= 1.0
     ]
 
@@ -172,7 +178,7 @@ def summary(facts: Facts) -> str:
         f" majority ({facts['without_majority_s']:.1f} s without)",
         f"latency p50 {latency['p50']} ms, p99 {latency['p99']} ms (medians of seconds),"
         f" longest {latency['max']} ms",
-        f"recovery after {recovery['episodes']} episodes of faults: median {recovery['median']} s,"
+        f"recovery after {len(facts['episodes'])} episodes of faults: median {recovery['median']} s,"
         f" longest {recovery['max']} s",
     ]
     for family, row in facts["faults"].items():

@@ -27,8 +27,6 @@ from jepsen_like.run.worker import Pace, Shared, Worker
 from jepsen_like.run.workloads import Chooser, kinds_of
 from jepsen_like.sim.faults import Fault
 
-PEACE_S: Final = 3.0
-"""Load without faults at the end."""
 CLOSING_S: Final = 30.0
 """For the last operations on all keys."""
 TURN_S: Final = 0.1
@@ -55,6 +53,8 @@ class Plan:
     operation_s: float = 3.0
     attempt_s: float = 1.0
     check_seconds: float = 300.0
+    peace_s: float = 3.0
+    """Load without faults at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +197,7 @@ class Run:
         self.phase = "peace"
         await self._repair()
         if not self._stop.is_set():
-            await asyncio.sleep(PEACE_S)
+            await asyncio.sleep(self.plan.peace_s)
         self._load_s = (0.0, self.clock())
         self.phase = "last reads"
         await self._close()

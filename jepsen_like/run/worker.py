@@ -87,7 +87,7 @@ class Worker:
         rate, due = self._shared.pace.rate, time.monotonic()
         try:
             while not self.stopped:
-                if rate:
+                if rate and not self._shared.subjects.ending:
                     due = max(due + self._draw.expovariate(rate), time.monotonic() - BEHIND_S)
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                 request = self._chooser.next(self._shared.now() / 1e9)

@@ -55,6 +55,17 @@ def test_an_atomic_batch_is_all_or_nothing_in_each_group(stage: Stage) -> None:
     assert stage.read(bad).status is Status.NOT_FOUND
 
 
+def test_an_atomic_batch_of_one_operation_has_the_result_of_that_operation(stage: Stage) -> None:
+    key = stage.key_of(0)
+    stage.set(key, b"5")
+    (added,) = stage.batch([Incr(key, 2)], atomic=True)
+    assert (added.status, added.number) == (Status.OK, 7)
+    (failed,) = stage.batch([Set(key, b"1", condition=Condition(Match.ABSENT))], atomic=True)
+    assert failed.status is Status.PRECONDITION_FAILED
+    (alone, *_) = stage.batch([Incr(key), Incr(stage.key_of(1))], atomic=True)
+    assert alone.number == 8
+
+
 def test_an_atomic_batch_with_an_idempotency_key_is_applied_once(stage: Stage) -> None:
     key = stage.key_of(0)
     ops = [Once(b"session#0", 0, Incr(key)), Once(b"session#1", 0, Incr(key))]
