@@ -52,11 +52,12 @@ def page(report: Report, title: str = "history") -> str:
         f"<p>{total} operations on {len(report.keys)} keys; "
         f"not linearizable: {', '.join(html.escape(x.key) for x in report.bad) or 'none'}.</p>",
     ]
-    parts.extend(_section(key) for key in report.bad)
+    parts.extend(section(key) for key in report.bad)
     return "\n".join(parts) + "</html>\n"
 
 
-def _section(report: KeyReport) -> str:
+def section(report: KeyReport) -> str:
+    """The picture of one key, and in words what does not fit."""
     operations = _around(report)
     value = json.dumps(report.state.value)
     lines = [f"<h2>Key <code>{html.escape(report.key)}</code></h2>"]

@@ -57,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=float, default=3.0, help="seconds for an operation (default 3)"
     )
     parser.add_argument(
+        "--attempt-timeout",
+        type=float,
+        default=1.0,
+        help="seconds for each attempt at one node (default 1)",
+    )
+    parser.add_argument(
         "--setting", action="append", default=[], metavar="NAME=VALUE", help="of the system's own"
     )
     parser.add_argument(
@@ -152,7 +158,7 @@ def plan_of(arguments: argparse.Namespace, system: System) -> Plan:
         rate=arguments.rate,
         concurrency=arguments.concurrency,
         operation_s=arguments.timeout,
-        attempt_s=min(1.0, arguments.timeout),
+        attempt_s=min(arguments.attempt_timeout, arguments.timeout),
         check_seconds=arguments.check_seconds,
     )
 

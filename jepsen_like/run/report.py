@@ -1,4 +1,4 @@
-"""The facts of a run as ``verdict.json``, and in words."""
+"""The facts of a run, in all the files of its report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jepsen_like.checkers.linearizability import Verdict
+from jepsen_like.run import page, plots
 from jepsen_like.run.meter import Meter
 from jepsen_like.run.runner import Outcome, Plan
 from jepsen_like.run.stage import Band
@@ -62,6 +63,7 @@ def facts(name: str, system: System, plan: Plan, outcome: Outcome, started: floa
         },
         "episodes": episodes,
         "faults": families(meter, outcome.bands, outcome.minority_s),
+        "cpu_s": {name: round(seconds, 1) for name, seconds in outcome.cpu_s.items()},
         "keys_judged": judge.rulings,
         "operations_judged": judge.operations,
         "judge_cpu_s": round(judge.seconds, 1),
@@ -159,6 +161,8 @@ def write(directory: Path, facts: Facts, outcome: Outcome) -> None:
     (directory / "verdict.json").write_text(text + "\n", encoding="utf-8")
     story = "".join(f"{at:10.3f} s  {text}\n" for at, text in outcome.story)
     (directory / "story.txt").write_text(story, encoding="utf-8")
+    (directory / "report.html").write_text(page.page(facts, outcome), encoding="utf-8")
+    plots.write(directory, facts, outcome)
 
 
 def summary(facts: Facts) -> str:
@@ -178,8 +182,8 @@ def summary(facts: Facts) -> str:
         f" majority ({facts['without_majority_s']:.1f} s without)",
         f"latency p50 {latency['p50']} ms, p99 {latency['p99']} ms (medians of seconds),"
         f" longest {latency['max']} ms",
-        f"recovery after {len(facts['episodes'])} episodes of faults: median {recovery['median']} s,"
-        f" longest {recovery['max']} s",
+        f"recovery after {len(facts['episodes'])} episodes of faults:"
+        f" median {recovery['median']} s, longest {recovery['max']} s",
     ]
     for family, row in facts["faults"].items():
         lines.append(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,8 @@ class Outcome:
     minority_s: list[tuple[float, float]]
     load_s: tuple[float, float]
     """From when to when clients worked, the last operations not counted."""
+    cpu_s: dict[str, float]
+    """CPU seconds of this process (clients, proxies), and of those that it started."""
     ended: bool = True
     """False: somebody stopped it early."""
     story: list[tuple[float, str]] = field(default_factory=list)
@@ -165,6 +168,10 @@ class Run:
             bands=self.stage.bands,
             minority_s=self.stage.minority_s,
             load_s=self._load_s,
+            cpu_s={
+                "clients and proxies": _cpu_s(resource.RUSAGE_SELF),
+                "nodes and judge": _cpu_s(resource.RUSAGE_CHILDREN),
+            },
             ended=not self._stop.is_set(),
             story=self.story,
         )
@@ -283,6 +290,11 @@ class Run:
         finally:
             for client in clients:
                 await client.close()
+
+
+def _cpu_s(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
 
 
 def faults_of(seed: int, seconds: float, families: Sequence[str]) -> tuple[Fault, ...]:

@@ -68,10 +68,12 @@ def test_nodes_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
     more = ["--seconds", "60", "--faults", "none", "--rate", "50", "--out", str(out)]
     run = subprocess.Popen([*COMMAND, *more], stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
+    said = []
     for line in run.stderr:
+        said.append(line)
         if "load and faults" in line:
             break
-    assert len(nodes_of(out)) == 3
+    assert len(nodes_of(out)) == 3, said
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     run.stderr.close()
