@@ -32,6 +32,7 @@ class Fake:
     replicas = (("n1", "n2", "n3"),)
     operations = frozenset(OPERATIONS)
     protocols = ("one", "two")
+    live = True
     tolerated = 1
     staleness_ms = (10, 100)
     ttl_slack_ms = 2.0
