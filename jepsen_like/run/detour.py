@@ -56,7 +56,7 @@ class Detour:
             *(sys.executable, "-m", "jepsen_like.run.detour", json.dumps(dict(nodes))),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            process_group=0,
+            start_new_session=True,
         )
         assert process.stdout is not None
         if await process.stdout.readline() != _READY:

@@ -6,5 +6,13 @@ acquitted, and what is known to be wrong convicted.
 ``stock_pysyncobj``   ReplDict of PySyncObj as shipped (``stock_node`` is a node's process)
 ``networks``          links between nodes that know each other by one address only
 
+``schedules/`` has faults that show in seconds what random ones show now and then:
+
+``isolated-leader``   the leader is cut off for 5 s; its clients are not
+``amnesia``           one node is behind; of the two that are not, one dies and comes back, and then
+                      the other is cut off: who is left has seen nothing of what was acknowledged,
+                      unless it was on the disk of the one that died, or that one asks before it votes
+``refused-leader``    connections of the leader are reset and refused for 2 s, five times
+
 Each runs on loopback behind the proxy, and in network namespaces with ``--setting network=netns``.
 """

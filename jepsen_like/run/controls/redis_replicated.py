@@ -2,8 +2,8 @@
 
 Replication is asynchronous, as it is unless every client asks for more: a write is acknowledged
 before a replica has it. Clients follow the primary as client libraries do: they ask the Sentinel
-of their own node where it is when they connect, and again after any error. Redis promises no more
-than this; "consistent" is what some take it for.
+of their own node where it is when they connect, after any error, and once a second (where others
+have Sentinel tell them). Redis promises no more than this; "consistent" is what some take it for.
 
 Data on disk are an append-only file that is synced before every acknowledgement (``appendfsync
 always``), so that no restart loses anything: what is lost is lost by failing over. ``--setting
@@ -13,6 +13,7 @@ network=netns`` for namespaces.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from jepsen_like.run.resp_client import RespClient
 from jepsen_like.run.system import FaultKind, Options, Refused, StartError, Unknown
 
 ASK_TIMEOUT_S: Final = 0.5
+LOOK_S: Final = 1.0
+"""How often a client asks whether its primary still is one."""
 DOWN_AFTER_MS: Final = 500
 """A primary that does not answer a Sentinel for so long is taken for dead by it."""
 FAILOVER_TIMEOUT_MS: Final = 3000
@@ -38,21 +41,34 @@ class FollowingClient:
         self._system = system
         self._sentinel = RespClient(system.network.client(node, "sentinel"), ifeq=False)
         self._primary: RespClient | None = None
+        self._node = ""
+        self._looked = 0.0
 
     async def invoke(
         self, op: str, key: str, args: tuple[Any, ...], timeout_s: float, once: str | None = None
     ) -> Any:
         """See ``system.Client``."""
-        if self._primary is None:
-            place = await self._system.primary(self._sentinel, min(timeout_s, ASK_TIMEOUT_S))
-            self._primary = RespClient(self._system.network.client(place, "redis"), ifeq=False)
+        primary = self._primary
+        if primary is None or time.monotonic() - self._looked > LOOK_S:
+            primary = await self._follow(min(timeout_s, ASK_TIMEOUT_S))
         try:
-            return await self._primary.invoke(op, key, args, timeout_s, once)
+            return await primary.invoke(op, key, args, timeout_s, once)
         except (Refused, Unknown):
             # It may be the primary no longer.
-            await self._primary.close()
+            await primary.close()
             self._primary = None
             raise
+
+    async def _follow(self, timeout_s: float) -> RespClient:
+        """A connection to what is the primary now; the old one if that has not changed."""
+        self._looked = time.monotonic()
+        node = await self._system.primary(self._sentinel, timeout_s)
+        if self._primary is None or node != self._node:
+            if self._primary is not None:
+                await self._primary.close()
+            address = self._system.network.client(node, "redis")
+            self._primary, self._node = RespClient(address, ifeq=False), node
+        return self._primary
 
     async def close(self) -> None:
         """Drop the connections."""

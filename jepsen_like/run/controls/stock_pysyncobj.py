@@ -12,11 +12,14 @@ In memory (``--memory``) or with its journal and dump file (the default). ``--se
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
+import jepsen_like
 from jepsen_like.run.controls.networks import chosen
 from jepsen_like.run.controls.stock_node import Config
 from jepsen_like.run.processes import PROCESS_FAULTS, ProcessSystem
@@ -121,6 +124,12 @@ class StockPySyncObj(ProcessSystem):
         )
         module = "jepsen_like.run.controls.stock_node"
         return [[sys.executable, "-m", module, json.dumps(asdict(config))]]
+
+    def environment(self, node: str) -> Mapping[str, str]:
+        """Nodes run the code that is imported here."""
+        source = str(Path(jepsen_like.__file__).parent.parent)
+        paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+        return {"PYTHONPATH": os.pathsep.join(paths)}
 
     def supports(self, protocol: str, op: str) -> bool:
         del protocol
