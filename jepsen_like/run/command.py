@@ -130,6 +130,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
         durable=arguments.durable,
         seed=arguments.seed,
         small_memory=chosen,
+        small_disks=any(name in ("disk", "disk-full") for name in _split(arguments.faults)),
         settings=settings,
     )
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import raftcache
 from jepsen_like.run.http_client import HttpClient, Versions
+from jepsen_like.run.machine_faults import Machine
 from jepsen_like.run.processes import PROCESS_FAULTS, ProcessSystem
 from jepsen_like.run.proxy import ProxyNetwork
 from jepsen_like.run.resp_client import RespClient
@@ -59,7 +60,9 @@ class Raftcache(ProcessSystem):
     """``max_clock_drift``'s default."""
 
     def __init__(self, options: Options, network: Network) -> None:
-        super().__init__(options.nodes, network)
+        nodes = [f"n{i + 1}" for i in range(options.nodes)]
+        machine = Machine(nodes, durable=options.durable, small_disks=options.small_disks)
+        super().__init__(options.nodes, network, machine)
         self._groups = options.groups or (4 if options.nodes <= 3 else 8)
         self._replication = int(options.settings.get("replication", min(3, options.nodes)))
         self._durable = options.durable
@@ -73,7 +76,7 @@ class Raftcache(ProcessSystem):
         )
         self.tolerated = (self._replication - 1) // 2
         own = {FaultKind.TRANSFER} | ({FaultKind.PRESSURE} if options.small_memory else set())
-        faults = PROCESS_FAULTS | own | network.faults
+        faults = PROCESS_FAULTS | own | network.faults | machine.faults
         self.faults = faults if options.durable else faults - {FaultKind.WIPE}
 
     async def prepare(self) -> None:

@@ -257,11 +257,14 @@ async def _slow_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
 async def _full_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
     node = draw.choice(stage.nodes)
     async with stage.band("disk-full", node):
+        stage.full[node] += 1
         await stage.system.fill_disk(node, True)
         try:
             await stage.sleep(seconds)
         finally:
-            await stage.system.fill_disk(node, False)
+            stage.full[node] -= 1
+            if not stage.full[node]:
+                await stage.system.fill_disk(node, False)
 
 
 async def _clock(stage: Stage, draw: random.Random, seconds: float) -> None:

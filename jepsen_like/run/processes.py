@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from jepsen_like.run.machine_faults import Machine
 from jepsen_like.run.system import FaultKind, Network, StartError
 
 START_TIMEOUT_S: Final = 60.0
@@ -40,10 +41,11 @@ class ProcessSystem:
     services: Sequence[str] = ()
     live = True
 
-    def __init__(self, count: int, network: Network) -> None:
+    def __init__(self, count: int, network: Network, machine: Machine | None = None) -> None:
         self.nodes = tuple(f"n{i + 1}" for i in range(count))
         self.replicas: tuple[tuple[str, ...], ...] = (self.nodes,)
         self.directory = Path()
+        self.machine = machine
         self._network = network
         self._processes: dict[str, list[subprocess.Popen[bytes]]] = {}
         self._paused: set[str] = set()
@@ -83,6 +85,8 @@ class ProcessSystem:
         await self._network.open(self.nodes, self.services)
         for node in self.nodes:
             self.data(node).mkdir(parents=True, exist_ok=True)
+        if self.machine is not None:
+            self.machine.prepare(directory, {node: self.data(node) for node in self.nodes})
         await self.prepare()
         for node in self.nodes:
             await self.launch(node)
@@ -106,6 +110,8 @@ class ProcessSystem:
         """End all nodes: in order first, by force after a while."""
         self._stopping = True
         await asyncio.gather(*(self.terminate(node) for node in self.nodes))
+        if self.machine is not None:
+            await self.machine.close()
         await self._network.close()
 
     def running(self, node: str) -> bool:
@@ -127,6 +133,8 @@ class ProcessSystem:
             return
         await self.kill(node)  # of several processes some may have ended
         environment = os.environ | dict(self.environment(node))
+        if self.machine is not None:
+            environment |= self.machine.environment(node)
         processes = []
         with (self.directory / f"{node}.log").open("ab") as log:
             for command in self.commands(node):
@@ -196,16 +204,23 @@ class ProcessSystem:
             while process.poll() is None:  # noqa: ASYNC110  (nothing tells of a child's end)
                 await asyncio.sleep(0.005)
 
-    # -- faults that need more than processes; a system that has them says so in ``faults``
+    # -- faults that need more than processes; a system that has them says so in ``faults``, and
+    # has a machine for the first three
 
     async def slow_disk(self, node: str, seconds: float) -> None:
-        raise NotImplementedError
+        """See ``machine_faults``."""
+        assert self.machine is not None
+        await self.machine.slow(node, self.pids(node), seconds)
 
     async def fill_disk(self, node: str, full: bool) -> None:
-        raise NotImplementedError
+        """See ``machine_faults``."""
+        assert self.machine is not None
+        self.machine.fill(node, full)
 
     async def shift_clock(self, node: str, seconds: float) -> None:
-        raise NotImplementedError
+        """See ``machine_faults``."""
+        assert self.machine is not None
+        self.machine.shift(node, seconds)
 
     async def transfer(self, part: int, target: str | None) -> None:
         raise NotImplementedError

@@ -78,6 +78,8 @@ class Stage:
         self._down: dict[str, int] = dict.fromkeys(system.nodes, 0)
         """How many faults keep a node down."""
         self._paused: dict[str, int] = dict.fromkeys(system.nodes, 0)
+        self.full: dict[str, int] = dict.fromkeys(system.nodes, 0)
+        """How many faults leave no space on a node's disk."""
         self._lost: set[str] = set()
         """Nodes that are not known to have all their data."""
         self._away: set[str] = set()
@@ -178,7 +180,9 @@ class Stage:
                 deadline = time.monotonic() + READY_TIMEOUT_S
             if self._down[node]:
                 return  # while it was asked
-            if time.monotonic() > deadline or not self.system.running(node):
+            if self.full[node] and not self.system.running(node):
+                await self.system.launch(node)  # as a supervisor does, until there is space
+            elif time.monotonic() > deadline or not self.system.running(node):
                 self._violation("no recovery", f"{node} does not serve again")
                 return
             await asyncio.sleep(LOOK_S)
@@ -189,7 +193,8 @@ class Stage:
 
     def _disturbed(self) -> bool:
         """Whether any fault is on some link, or keeps some node from working."""
-        return any(any(wanted.values()) for wanted in (self._links, self._down, self._paused))
+        wanted = (self._links, self._down, self._paused, self.full)
+        return any(any(each.values()) for each in wanted)
 
     @asynccontextmanager
     async def paused(self, nodes: Sequence[str]) -> AsyncIterator[None]:

@@ -195,6 +195,8 @@ class Options:
     seed: int = 0
     small_memory: bool = False
     """So little memory that filling one part of the keys makes that part evict."""
+    small_disks: bool = False
+    """With data where a disk can be made full (``FULL_DISK``)."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """``--setting NAME=VALUE``: further settings of the system's own."""
 
