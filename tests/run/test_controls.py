@@ -132,20 +132,20 @@ def test_a_read_of_pysyncobj_s_own_is_convicted_of_stale_data(tmp_path: Path) ->
 
 def test_pysyncobj_in_memory_is_convicted_of_losing_writes(tmp_path: Path) -> None:
     more = ["--memory", "--concurrency", "40", "--rate", "0", *schedule("amnesia")]
-    assert_convicted(convicted_in_time(tmp_path, "pysyncobj", *more, seconds=14.0))
+    assert_convicted(convicted_in_time(tmp_path, "pysyncobj", *more, seconds=15.5))
 
 
 def test_raftcache_in_memory_loses_nothing_where_pysyncobj_does(tmp_path: Path) -> None:
     more = ["--memory", "--rate", "400", *schedule("amnesia")]
-    ended = run(tmp_path / "out", "local", *more, seconds=14.0)
+    ended = run(tmp_path / "out", "local", *more, seconds=15.5)
     assert_valid(ended, operations=1000)
-    assert ended.verdict["faults"]["kill-one"]["times"] == 2
+    assert ended.verdict["faults"]["kill-one"]["times"] == 1
 
 
 def test_pysyncobj_with_its_journal_is_convicted_of_losing_writes(tmp_path: Path) -> None:
     more = ["--concurrency", "60", "--rate", "0", "--setting", "compaction=20"]
     faults = schedule("refused-leader")
-    assert_convicted(convicted_in_time(tmp_path, "pysyncobj", *more, *faults, seconds=20.0))
+    assert_convicted(convicted_in_time(tmp_path, "pysyncobj", *more, *faults, seconds=16.0))
 
 
 def test_in_network_namespaces_redis_is_convicted_too(

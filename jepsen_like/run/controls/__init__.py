@@ -9,10 +9,10 @@ acquitted, and what is known to be wrong convicted.
 ``schedules/`` has faults that show in seconds what random ones show now and then:
 
 ``isolated-leader``   the leader is cut off for 5 s; its clients are not
-``amnesia``           one node is behind; of the two that are not, one dies and comes back, and then
-                      the other is cut off: who is left has seen nothing of what was acknowledged,
-                      unless it was on the disk of the one that died, or that one asks before it votes
-``refused-leader``    connections of the leader are reset and refused for 2 s, five times
+``amnesia``           n3 is behind; n2 dies and comes back; as it does, n3 returns and n1 is cut off:
+                      who is left has seen nothing of what was acknowledged meanwhile, unless n2
+                      has it on its disk
+``refused-leader``    connections of the leader are reset and refused for 2 s, twice
 
 Each runs on loopback behind the proxy, and in network namespaces with ``--setting network=netns``.
 """
