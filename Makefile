@@ -38,8 +38,9 @@ format: $(VENV)/installed-dev ## Put the code into its format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/installed-dev ## Measure speed and memory
-	@set -e; for name in http_speed restart memory cluster_memory failover hit_ratio; do \
+bench: $(VENV)/installed-dev ## Measure speed and memory, and compare with what else is installed
+	@set -e; for name in compare degradation http_speed restart memory cluster_memory failover \
+	    hit_ratio; do \
 	    echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py; done
 
 docs: $(VENV)/installed ## Write the table of settings into docs/configuration.md

@@ -127,7 +127,7 @@ class Cluster:
         http_ports = _ports(self._plan.port, count, "--port")
         resp_ports = self._resp_ports(count)
         # The data belong to nodes at these addresses.
-        peer_ports = before.get("peer_ports") or _free_ports(count)
+        peer_ports = before.get("peer_ports") or free_ports(count)
         (self.directory / "demo.toml").write_text(
             f"nodes = {count}\ngroups = {groups}\npeer_ports = {peer_ports}\n"
         )
@@ -150,7 +150,7 @@ class Cluster:
             return _ports(0 if self._plan.port == 0 else REDIS_PORT, count, "--resp-port")
         except DemoError:
             # Somebody else's Redis, most likely.
-            return _free_ports(count)
+            return free_ports(count)
 
     def _launch(self, name: str, url: str, resp: str, config: Path) -> Process:
         ours = {f"RAFTCACHE_{setting.upper()}" for setting in _OWN | self._plan.settings.keys()}
@@ -292,7 +292,7 @@ def _same(name: str, asked: int | None, before: dict[str, Any], default: int) ->
 
 def _ports(first: int, count: int, flag: str) -> list[int]:
     if first == 0:
-        return _free_ports(count)
+        return free_ports(count)
     ports = list(range(first, first + count))
     for port in ports:
         with socket.socket() as probe:
@@ -307,7 +307,7 @@ def _ports(first: int, count: int, flag: str) -> list[int]:
     return ports
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free now, all different."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]

@@ -18,7 +18,7 @@ from raftcache.ops import Append, Atomic, Get, Once, Read, Result, Set, SetMany,
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
-from raftcache.requests import Finish
+from raftcache.requests import Finish, Request
 from raftcache.runtime import Runtime
 
 MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
@@ -34,6 +34,9 @@ class Kind(enum.IntEnum):
     STALE_READ = 3
     TRANSFER = 4
     SCAN = 5
+
+
+_WRITE: Final = Kind.WRITE
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
@@ -59,21 +62,21 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
 
 
-class Ticket:
-    """The part of a request that belongs to one group. ``finish`` is called once, with as many
-    results as operations."""
+class Ticket(Request):
+    """The part of a request that belongs to one group, through all attempts at it, of which there
+    is one at a time. ``done`` is called once, with as many results as operations; ``ended`` hears
+    how each attempt ended."""
 
     __slots__ = (
         "deadline",
+        "done",
+        "ended",
         "exposed",
-        "finish",
         "finished",
         "group",
         "kind",
         "max_staleness_s",
-        "ops",
         "repeatable",
-        "size",
         "tainted",
         "target",
     )
@@ -85,40 +88,44 @@ class Ticket:
         ops: Sequence[Read | Write],
         size: int,
         deadline: float,
-        finish: Callable[[Sequence[Result]], None],
+        done: Callable[[Sequence[Result]], None],
+        ended: Callable[[Ticket, Outcome, Sequence[Result]], None],
     ) -> None:
         self.group = group
         self.kind = kind
-        self.ops = ops
+        self.ops: Sequence[Read | Write] = ops
         self.size = size
         self.deadline = deadline
-        self.finish = finish
+        self.done = done
+        self.ended = ended
         self.finished = False
         self.exposed = False
         """The attempt under way may have an effect."""
         self.tainted = False
         """An earlier attempt may have had an effect."""
-        self.repeatable = kind is not Kind.WRITE
+        self.repeatable = kind is not _WRITE
         self.max_staleness_s: float | None = None
         self.target = ""
 
+    def finish(self, outcome: Outcome, results: Sequence[Result]) -> None:
+        """An attempt ended."""
+        self.ended(self, outcome, results)
+
 
 class Forwarder:
-    """One node's messages to other nodes' routers. ``ended`` hears how every attempt ended;
-    ``serve`` gives what other nodes ask to the replica here."""
+    """One node's messages to other nodes' routers. ``serve`` gives what other nodes ask to the
+    replica here."""
 
     def __init__(
         self,
         runtime: Runtime,
         peers: Peers,
         metrics: Mapping[int, GroupMetrics],
-        ended: Callable[[Ticket, Outcome, Sequence[Result]], None],
         serve: Callable[[Forward, Finish], None],
     ) -> None:
         self._runtime = runtime
         self._peers = peers
         self._metrics = metrics
-        self._ended = ended
         self._serve = serve
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
@@ -167,7 +174,7 @@ class Forwarder:
                 ticket.exposed = kind is Kind.WRITE
         else:
             for ticket in tickets:
-                self._ended(ticket, Outcome.NOT_APPLIED, ())
+                ticket.finish(Outcome.NOT_APPLIED, ())
 
     def on_payload(self, node: str, data: bytes) -> None:
         """A message of another node's router; ``WireError`` when it is none."""
@@ -205,14 +212,14 @@ class Forwarder:
         del self._sent[message.id]
         for ticket in tickets:
             count = len(ticket.ops)
-            self._ended(ticket, outcome, results[at : at + count])
+            ticket.finish(outcome, results[at : at + count])
             at += count
 
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""
         for number in [i for i, (sent_to, _) in self._sent.items() if sent_to == node]:
             for ticket in self._sent.pop(number)[1]:
-                self._ended(ticket, Outcome.UNKNOWN, ())
+                ticket.finish(Outcome.UNKNOWN, ())
 
 
 def size_of(op: Read | Write) -> int:

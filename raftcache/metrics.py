@@ -129,6 +129,45 @@ class FrontEnd:
         histogram.total += seconds
 
 
+class RespCounters:
+    """What the Redis front end counts."""
+
+    def __init__(self) -> None:
+        self.accepted = self.rejected = 0
+        """Connections; those beyond the largest number of clients are rejected."""
+        self.connections: Callable[[], int] = lambda: 0
+        """Those open now."""
+        self.seconds: dict[str, Histogram] = {}
+        """By command, from its coming to its reply; how many there were, too."""
+        self.errors: dict[str, int] = {}
+        """Error replies, by the word they begin with."""
+
+    def observe(self, command: str, seconds: float, count: int = 1) -> None:
+        """``count`` commands of a pipeline were answered after ``seconds``. ``command`` is one of a
+        fixed set of names."""
+        try:
+            histogram = self.seconds[command]
+        except KeyError:
+            histogram = self.seconds[command] = Histogram(SECONDS)
+        histogram.observe(seconds, count)
+
+    def failed(self, reply: bytes) -> None:
+        """Count an error reply."""
+        word = reply[1:].split(maxsplit=1)[0].decode(errors="replace")
+        self.errors[word] = self.errors.get(word, 0) + 1
+
+    @property
+    def commands(self) -> int:
+        """Answered so far."""
+        return sum(histogram.count for histogram in self.seconds.values())
+
+    def reset(self) -> None:
+        """``CONFIG RESETSTAT``."""
+        self.accepted = self.rejected = 0
+        self.seconds.clear()
+        self.errors.clear()
+
+
 _Gauge = GaugeMetricFamily
 _Counter = CounterMetricFamily
 
@@ -200,10 +239,11 @@ class Metrics:
         """``status`` is asked at each scrape; ``groups`` are those that this node counts for, and
         may grow."""
         self.front_ends: list[FrontEnd] = []
+        self.resp = RespCounters()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
-        self._registry.register(_Reader(status, groups, self.front_ends))
+        self._registry.register(_Reader(status, groups, self.front_ends, self.resp))
 
     def front_end(self, name: str) -> FrontEnd:
         """A new front end (``http``), shown from now on."""
@@ -224,8 +264,10 @@ class _Reader(Collector):
         status: Callable[[], ClusterStatus],
         groups: Mapping[int, GroupMetrics],
         front_ends: Sequence[FrontEnd],
+        resp: RespCounters,
     ) -> None:
         self._status = status
+        self._resp = resp
         self._groups = groups
         self._front_ends = front_ends
 
@@ -239,6 +281,7 @@ class _Reader(Collector):
         yield from _of_status(status)
         yield from _of_groups(self._groups)
         yield from _of_front_ends(self._front_ends)
+        yield from _of_resp(self._resp)
 
 
 def _of_node(status: ClusterStatus) -> Iterable[Metric]:
@@ -323,4 +366,32 @@ def _of_front_ends(front_ends: Sequence[FrontEnd]) -> Iterable[Metric]:
         for operation, values in front_end.seconds.items():
             seconds.add_metric([front_end.name, operation], values.buckets(), values.total)
     yield requests
+    yield seconds
+
+
+def _of_resp(resp: RespCounters) -> Iterable[Metric]:
+    yield _Gauge(
+        "raftcache_resp_connections", "Redis clients connected now.", value=resp.connections()
+    )
+    yield _Counter(
+        "raftcache_resp_accepted_connections", "Redis clients accepted.", value=resp.accepted
+    )
+    yield _Counter(
+        "raftcache_resp_rejected_connections",
+        "Redis clients turned away because there were too many.",
+        value=resp.rejected,
+    )
+    errors = _Counter(
+        "raftcache_resp_errors", "Error replies, by the word they begin with.", labels=["error"]
+    )
+    for word, count in resp.errors.items():
+        errors.add_metric([word], count)
+    yield errors
+    seconds = HistogramMetricFamily(
+        "raftcache_resp_command_seconds",
+        "Time from a Redis command to its reply; those of one pipeline count together.",
+        labels=["command"],
+    )
+    for command, values in resp.seconds.items():
+        seconds.add_metric([command], values.buckets(), values.total)
     yield seconds

@@ -289,7 +289,7 @@ class Node:
         self,
         ops: Sequence[Read | Write],
         deadline: float,
-        finish: Callable[[list[Result]], None],
+        finish: Callable[[Sequence[Result]], None],
         *,
         group: int | None = None,
         max_staleness: float | None = None,
@@ -406,6 +406,7 @@ async def run(settings: Settings) -> None:
         {m.id: split_address(m.resp) for m in settings.members if m.resp is not None},
         settings.max_clients,
         settings.readonly_staleness,
+        node.metrics.resp,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

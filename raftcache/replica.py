@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from cachetools import FIFOCache
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
@@ -21,7 +20,7 @@ from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import Peers
-from raftcache.requests import Request
+from raftcache.requests import Call, Request
 from raftcache.runtime import Runtime
 from raftcache.scans import Scans
 
@@ -33,9 +32,11 @@ WORTHWHILE_OPERATIONS: Final = 64
 MAX_TOUCHED: Final = 4096
 """Keys whose recency waits to be written to the log; further ones go without."""
 MAX_NOTED: Final = 65_536
-"""Keys remembered as noted lately."""
-NOTED_FOR: Final = 4
-"""A key's further uses within so many touch intervals are not noted."""
+"""Keys remembered as noted lately, twice."""
+_APPLIED: Final = Outcome.APPLIED
+NOTED_FOR: Final = 5
+"""A key's further uses within so many touch intervals, or up to twice as many, are not noted: 1 to
+2 s by default. Redis's own clock for this has 1 s, memcached moves an item once a minute."""
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True):
@@ -86,6 +87,8 @@ class Replica:
     ) -> None:
         self.id = group
         self.replicas = tuple(replicas)
+        self.leader: str | None = None
+        """The group's leader, as far as known: as of the last ``on_change``."""
         self.machine = Machine()
         self.metrics = GroupMetrics()
         self._runtime = runtime
@@ -99,8 +102,10 @@ class Replica:
         self._lease_reads: list[Request] = []
         self._touched: dict[bytes, None] = {}
         self._touched_since = 0.0
-        self._noted: FIFOCache[bytes, float] = FIFOCache(MAX_NOTED)
-        """When the use of a key was last written down."""
+        self._noted: set[bytes] = set()
+        self._noted_before: set[bytes] = set()
+        """Keys whose use was written down lately, in two generations."""
+        self._noted_since = runtime.now()
         self._configuring = False
         self.clock = GroupClock(runtime.now, raft_options.max_clock_drift)
         self._scans = Scans(runtime, lambda: self.machine)
@@ -139,10 +144,7 @@ class Replica:
     # -- writes
 
     def write(self, request: Request) -> None:
-        """Propose; ``NOT_APPLIED`` at once when this node does not lead."""
-        if not self.raft.accepts:
-            request.finish(self.raft.refusal(), ())
-            return
+        """Propose at the end of this turn; ``NOT_APPLIED`` when this node does not lead then."""
         self._queue.append(request)
         self._queued_operations += len(request.ops)
         self._schedule()
@@ -190,7 +192,7 @@ class Replica:
         def done(outcome: Outcome, results: list[Result]) -> None:
             self._in_flight -= 1
             metrics = self.metrics
-            if outcome is Outcome.APPLIED:
+            if outcome is _APPLIED:
                 metrics.applied += len(ops)
                 metrics.batch_operations.observe(len(ops))
                 metrics.commit_seconds.observe(self._runtime.now() - started)
@@ -249,20 +251,23 @@ class Replica:
     def serve(self, reads: list[Request]) -> None:
         """Answer from the state as it is."""
         machine, now_ms = self.machine, self.clock.now_ms()
-        slack = now_ms - machine.time_ms
+        note = machine.uses_recency and self.raft.is_leader
+        if note:
+            self._age_notes()
         for request in reads:
-            if type(request.ops[0]) is Scan:
+            ops = request.ops
+            if type(ops[0]) is Scan:
                 self._scans.serve(request)
                 continue
-            results = [machine.query(op) for op in request.ops]
-            if slack > 0 and any(0 <= r.ttl_ms <= slack for r in results) and self._decides():
+            results, due_ms = machine.query(ops)
+            if due_ms <= now_ms and self._decides():
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
-                self.write(Request(request.ops, request.size, request.finish))
+                self.write(request)
                 continue
-            if machine.uses_recency:
-                self._note_uses(request.ops, results)
-            request.finish(Outcome.APPLIED, results)
+            if note:
+                self._note_uses(ops, results)
+            request.finish(_APPLIED, results)
 
     def _decides(self) -> bool:
         """Whether this node says what has expired; on a full disk it must refuse to."""
@@ -284,19 +289,27 @@ class Replica:
 
     def _note_uses(self, ops: Sequence[Op], results: list[Result]) -> None:
         """Recency travels in the log; a key noted lately is not noted again."""
-        if not self.raft.is_leader:
-            return
-        touched, noted, now = self._touched, self._noted, self._runtime.now()
-        stale = now - NOTED_FOR * self._touch_interval
-        if not touched:
-            self._touched_since = now
+        noted, before = self._noted, self._noted_before
         for op, result in zip(ops, results, strict=True):
-            if result.value is None or len(touched) >= MAX_TOUCHED or type(op) is not Get:
+            if result.value is None or type(op) is not Get:
                 continue
             key = op.key
-            if key not in noted or noted[key] < stale:
-                noted[key] = now
-                touched[key] = None
+            if key not in noted and key not in before:
+                self._note(key)
+
+    def _note(self, key: bytes) -> None:
+        touched = self._touched
+        if len(touched) < MAX_TOUCHED:
+            if not touched:
+                self._touched_since = self._runtime.now()
+            touched[key] = None
+            self._noted.add(key)
+
+    def _age_notes(self) -> None:
+        now = self._runtime.now()
+        old = now - self._noted_since >= NOTED_FOR * self._touch_interval
+        if old or len(self._noted) >= MAX_NOTED:
+            self._noted_before, self._noted, self._noted_since = self._noted, set(), now
 
     @property
     def _touch_interval(self) -> float:
@@ -305,6 +318,7 @@ class Replica:
     # -- the leader's duties
 
     def _raft_changed(self) -> None:
+        self.leader = self.raft.leader
         if not self.raft.is_leader:
             self._touched.clear()
             self._fail_queue()
@@ -340,7 +354,7 @@ class Replica:
         def done(_outcome: Outcome, _results: Sequence[Result]) -> None:
             self._configuring = False
 
-        self.write(Request((self._options.configure,), 0, done))
+        self.write(Call((self._options.configure,), 0, done))
 
     def close(self) -> None:
         """Stop; what waits ends."""

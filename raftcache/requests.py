@@ -11,11 +11,28 @@ Finish = Callable[[Outcome, Sequence[Result]], None]
 
 
 class Request:
-    """Operations that end together. ``finish`` gets one result each when ``APPLIED``, else none."""
+    """Operations that end together. ``size``: bytes of their keys and values."""
 
-    __slots__ = ("finish", "ops", "size")
+    __slots__ = ("ops", "size")
 
-    def __init__(self, ops: Sequence[Op], size: int, finish: Finish) -> None:
+    def __init__(self, ops: Sequence[Op], size: int) -> None:
         self.ops = ops
         self.size = size
-        self.finish = finish
+
+    def finish(self, outcome: Outcome, results: Sequence[Result]) -> None:
+        """Called once: with one result each when ``APPLIED``, else with none."""
+        raise NotImplementedError
+
+
+class Call(Request):
+    """A request whose end a function hears of."""
+
+    __slots__ = ("_finish",)
+
+    def __init__(self, ops: Sequence[Op], size: int, finish: Finish) -> None:
+        super().__init__(ops, size)
+        self._finish = finish
+
+    def finish(self, outcome: Outcome, results: Sequence[Result]) -> None:
+        """See ``Request``."""
+        self._finish(outcome, results)

@@ -135,7 +135,7 @@ class Service(Protocol):
         self,
         ops: Sequence[Read | Write],
         deadline: float,
-        finish: Callable[[list[Result]], None],
+        finish: Callable[[Sequence[Result]], None],
         *,
         group: int | None = None,
         max_staleness: float | None = None,

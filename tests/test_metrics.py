@@ -113,6 +113,23 @@ def test_requests_are_counted_by_operation_and_code() -> None:
     assert value(families, "raftcache_request_seconds_sum", **of) == pytest.approx(0.009)
 
 
+def test_redis_commands_connections_and_errors_are_shown() -> None:
+    metrics = Metrics(cluster_status, {})
+    resp = metrics.resp
+    resp.observe("get", 0.0002, 16)
+    resp.observe("get", 0.3)
+    resp.failed(b"-CLUSTERDOWN No leader took the command in time\r\n")
+    resp.accepted, resp.rejected, resp.connections = 3, 1, lambda: 2
+    families = scraped(metrics)
+    assert value(families, "raftcache_resp_command_seconds_count", command="get") == 17
+    bucket = "raftcache_resp_command_seconds_bucket"
+    assert value(families, bucket, command="get", le="0.00025") == 16
+    assert value(families, "raftcache_resp_errors_total", error="CLUSTERDOWN") == 1
+    assert value(families, "raftcache_resp_connections") == 2
+    assert value(families, "raftcache_resp_accepted_connections_total") == 3
+    assert value(families, "raftcache_resp_rejected_connections_total") == 1
+
+
 def test_the_process_is_shown_too() -> None:
     families = scraped(Metrics(cluster_status, {}))
     assert value(families, "process_resident_memory_bytes") > 1_000_000

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Final
@@ -27,6 +27,8 @@ KEY_SECONDS: Final = 60.0
 """For one key. Measured: those of a run take milliseconds."""
 MOST_ACCUSATIONS: Final = 5
 """Kept for each key."""
+MOST_REPORTS: Final = 50
+"""Kept of a run; a system that is wrong all the time would fill the memory with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +123,9 @@ class Judge:
             self.seconds += ruling.seconds
             self.slowest_s = max(self.slowest_s, ruling.seconds)
             if ruling.verdict is Verdict.INVALID:
-                self.bad.append(ruling)
                 self.on_bad(ruling)
+                kept = len(self.bad) < MOST_REPORTS
+                self.bad.append(ruling if kept else replace(ruling, report=None))
             elif ruling.verdict is Verdict.UNDECIDED:
                 self.undecided.append(ruling.key)
 

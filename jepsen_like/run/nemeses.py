@@ -21,6 +21,7 @@ Action = Callable[[Stage, random.Random, float], Awaitable[None]]
 FIRST_S: Final = 2.0
 """Peace before the first fault."""
 LONGEST_S: Final = 8.0
+FULL_DISK_S: Final = 6.0
 QUIET_S: Final = (2.0, 4.0)
 
 
@@ -255,13 +256,17 @@ async def _slow_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
 
 
 async def _full_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
+    """With large writes meanwhile: what was allocated ahead is used up first."""
     node = draw.choice(stage.nodes)
+    seconds = max(seconds, FULL_DISK_S)
     async with stage.band("disk-full", node):
         stage.full[node] += 1
+        stage.pressure += 1
         await stage.system.fill_disk(node, True)
         try:
             await stage.sleep(seconds)
         finally:
+            stage.pressure -= 1
             stage.full[node] -= 1
             if not stage.full[node]:
                 await stage.system.fill_disk(node, False)

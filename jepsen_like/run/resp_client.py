@@ -123,6 +123,15 @@ class RespClient:
         if self._ifeq and expected is not None and next(self._turns) % 2:
             command = ("SET", key, new, "IFEQ", expected)
             return bool(await self._one(command, timeout_s) == "OK")
+        try:
+            return await self._watched_cas(key, expected, new, timeout_s)
+        except BaseException:
+            self._connection.abort()  # it may still watch the key
+            raise
+
+    async def _watched_cas(
+        self, key: str, expected: str | None, new: str, timeout_s: float
+    ) -> bool:
         # A transaction that fails has seen the key change since, and so to something that is not
         # ``expected``, for values are unique; a key that was absent was there in between.
         watched, value = await self.send([("WATCH", key), ("GET", key)], timeout_s)

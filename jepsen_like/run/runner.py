@@ -29,7 +29,7 @@ from jepsen_like.run.workloads import Chooser, kinds_of
 from jepsen_like.sim.faults import Fault
 
 CLOSING_S: Final = 30.0
-"""For the last operations on all keys."""
+"""Within so long some key more has to be read for the last time, until all are."""
 TURN_S: Final = 0.1
 MOST_VIOLATIONS: Final = 50
 LIVENESS: Final = frozenset({"no recovery", "a node ended"})
@@ -232,11 +232,12 @@ class Run:
 
     async def _close(self) -> None:
         self.subjects.end()
-        deadline = self.clock() + CLOSING_S
-        while self.subjects.waiting and self.clock() < deadline:  # noqa: ASYNC110
+        waiting, deadline = self.subjects.waiting, self.clock() + CLOSING_S
+        while waiting and self.clock() < deadline:
             await asyncio.sleep(TURN_S)
-        if self.subjects.waiting:
-            waiting = self.subjects.waiting
+            if self.subjects.waiting < waiting:
+                waiting, deadline = self.subjects.waiting, self.clock() + CLOSING_S
+        if waiting:
             self.violation("no recovery", f"{waiting} keys cannot be read for the last time")
 
     def _make_workers(self) -> list[Worker]:

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from raftcache.bench.load import Report
+    from raftcache.bench.report import Report
 
 DEFAULTS = {"resp": "127.0.0.1:6379", "http": "127.0.0.1:8001"}
 _ENVIRONMENT = {"resp": "RAFTCACHE_RESP", "http": "RAFTCACHE_URLS"}
@@ -61,11 +61,12 @@ def bench(
 
     import uvloop
 
-    from raftcache.bench.load import PROTOCOLS, BenchError, measure
+    from raftcache.bench.dialects import DIALECTS
+    from raftcache.bench.load import BenchError, measure
     from raftcache.bench.workload import WORKLOADS, Workload
 
-    if protocol not in PROTOCOLS:
-        raise typer.BadParameter(f"--protocol is one of {', '.join(PROTOCOLS)}")
+    if protocol not in DIALECTS:
+        raise typer.BadParameter(f"--protocol is one of {', '.join(DIALECTS)}")
     names = [name.strip() for name in workload.split(",")]
     if unknown := [name for name in names if name not in WORKLOADS]:
         raise typer.BadParameter(f"--workload {unknown[0]!r}: there are {', '.join(WORKLOADS)}")
@@ -81,7 +82,7 @@ def bench(
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 report = runner.run(
-                    measure(protocol, where, load, clients, seconds, warm_up, _live(name))
+                    measure(DIALECTS[protocol], where, load, clients, seconds, warm_up, _live(name))
                 )
         except BenchError as error:
             print(f"raftcache bench: {error}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from raftcache.config import Settings
     from raftcache.config.reference import Row
 
 HELP = """Run one node.
@@ -24,6 +25,8 @@ environment over the file. The secret has no flag: set RAFTCACHE_SECRET.
 """
 
 GRACE_AFTER_ORPHANED_S = 20.0
+OTHER_OPEN_FILES = 1_000
+"""Kept for connections that are no Redis client's, and files."""
 
 
 def add_to(app: typer.Typer, *, with_flags: bool) -> None:
@@ -105,6 +108,7 @@ def _serve(
     from raftcache.raft.storage import StorageError
 
     log.configure(settings.node, settings.log_level, settings.log_format)
+    settings = _with_open_files(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(settings))
@@ -112,6 +116,26 @@ def _serve(
         # An address that is taken, a disk that cannot be used: for the operator, not the developer.
         print(f"raftcache serve: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def _with_open_files(settings: Settings) -> Settings:
+    """As many Redis clients as the system lets this process have connections, if those are fewer
+    than the settings say; some are kept for peers, HTTP and files."""
+    import structlog
+
+    from raftcache.open_files import allow_open_files
+
+    wanted = settings.max_clients + OTHER_OPEN_FILES
+    allowed = allow_open_files(wanted)
+    if allowed >= wanted:
+        return settings
+    fewer = max(1, allowed - OTHER_OPEN_FILES if allowed > 2 * OTHER_OPEN_FILES else allowed // 2)
+    structlog.get_logger().warning(
+        "fewer clients than max_clients: the limit of open files is too low (ulimit -Hn)",
+        open_files=allowed,
+        max_clients=fewer,
+    )
+    return settings.model_copy(update={"max_clients": fewer})
 
 
 def _stop_when_stdin_closes() -> None:

@@ -183,7 +183,10 @@ class Settings(BaseSettings):
         shown_default="this member's resp address, if it has one",
     )
     max_clients: Whole = _setting(
-        "Network", "Redis clients connected to this node at a time.", default=10_000, ge=1
+        "Network",
+        "Redis clients connected to this node at a time; fewer if too few files may be open.",
+        default=10_000,
+        ge=1,
     )
     readonly_staleness: Duration = _setting(
         "Network",

@@ -126,11 +126,11 @@ class Lru(Policy):
             del self._window[key]
 
     def replaced(self, key: bytes, entry: Entry, delta: int) -> None:
-        entries = self.entries
+        entries, window = self.entries, self._window
         del entries[key]
         entries[key] = entry
-        if key in self._window:
-            del self._window[key]
+        if window and key in window:
+            del window[key]
 
     def removed(self, key: bytes, cost: int) -> None:
         self._window.pop(key, None)

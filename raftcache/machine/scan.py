@@ -14,12 +14,15 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Final
 
 import mmh3
+from cachetools import LRUCache, cached
 
 from raftcache.partition import slot_of
 
 HASH_BITS: Final = 52
 _BUCKET_BITS: Final = 10
 _SHIFT: Final = HASH_BITS - _BUCKET_BITS
+MAX_PATTERNS: Final = 64
+"""Kept compiled: an iteration brings its pattern with each of its calls."""
 _SLICE: Final = 4096
 """Keys hashed at a time: about two milliseconds."""
 
@@ -74,8 +77,13 @@ def matcher(pattern: bytes | None, slot: int) -> Callable[[bytes], bool]:
     ``slot`` (negative: any)."""
     if pattern is None or pattern == b"*":
         return lambda key: slot < 0 or slot_of(key) == slot
-    matches = re.compile(_expression(pattern), re.DOTALL).match
+    matches = _compiled(pattern).match
     return lambda key: matches(key) is not None and (slot < 0 or slot_of(key) == slot)
+
+
+@cached(LRUCache(MAX_PATTERNS))
+def _compiled(pattern: bytes) -> re.Pattern[bytes]:
+    return re.compile(_expression(pattern), re.DOTALL)
 
 
 def _expression(pattern: bytes) -> bytes:

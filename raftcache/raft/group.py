@@ -358,6 +358,14 @@ class RaftGroup:
             self._advance_transfer()
         if ticked:
             self._tell_change()
+            if self._uncommitted_alone():
+                self.schedule()
+
+    def _uncommitted_alone(self) -> bool:
+        """PySyncObj commits before it appends, and no answer will wake a lone leader."""
+        engine = self.engine
+        alone = not engine.others and engine.is_leader
+        return alone and engine.commit_index < self._journal.last_index
 
     def _tell_change(self) -> None:
         engine = self.engine

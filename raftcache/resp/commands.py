@@ -14,6 +14,7 @@ from raftcache.resp import (
     iteration,
     keyspace,
     server_info,
+    slowlog,
     strings,
     transactions,
 )
@@ -204,8 +205,8 @@ _COMMANDS: Final = (
     Command("lastsave", 1, "loading stale fast", 0, 0, 0, server_info.lastsave),
     Command("wait", 3, "blocking", 0, 0, 0, connection_commands.wait),
     Command("shutdown", -1, f"admin {_SERVER}", 0, 0, 0, server_info.shutdown),
-    Command("slowlog", -2, "admin loading stale", 0, 0, 0, server_info.slowlog),
-    Command("latency", -2, f"admin {_SERVER}", 0, 0, 0, server_info.latency),
+    Command("slowlog", -2, "admin loading stale", 0, 0, 0, slowlog.slowlog),
+    Command("latency", -2, f"admin {_SERVER}", 0, 0, 0, slowlog.latency),
     Command("cluster", -2, "loading stale", 0, 0, 0, cluster.cluster, barrier=True),
 )
 

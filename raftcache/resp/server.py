@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from raftcache.limits import Limits
+from raftcache.metrics import RespCounters
 from raftcache.ops import Read, Result, Status, Write
 from raftcache.partition import SlotMap, slot_of
 from raftcache.resp.commands import Command
 from raftcache.resp.connection import Connection
-from raftcache.resp.outcomes import checked
 from raftcache.resp.replies import RedisError, Reply, error
 from raftcache.resp.session import Session
+from raftcache.resp.slowlog import MAX_ENTRIES, SLOWER_THAN_S, SlowLog
 from raftcache.service import Service
 
 CROSS_SLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
@@ -40,6 +41,7 @@ class RespServer:
         addresses: Mapping[str, tuple[str, int]],
         max_clients: int = 10_000,
         max_staleness_s: float = 1.0,
+        counters: RespCounters | None = None,
     ) -> None:
         self.service = service
         self.limits = limits
@@ -58,8 +60,11 @@ class RespServer:
         node = service.status().node
         self.run_id = hashlib.sha1(f"{node} {self.started}".encode()).hexdigest()
         self.port = 0
-        self.accepted = self.rejected = self.commands_processed = 0
         self._connections: dict[Connection, None] = {}
+        self._clients = 0
+        self.counters = RespCounters() if counters is None else counters
+        self.slow = SlowLog()
+        self.counters.connections = lambda: len(self._connections)
         self._empty = asyncio.Event()
         self._listener: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -109,15 +114,16 @@ class RespServer:
     def admit(self, connection: Connection, transport: asyncio.Transport) -> Session | None:
         """A new connection's session; ``None`` when there are too many."""
         if len(self._connections) >= self.max_clients:
-            self.rejected += 1
+            self.counters.rejected += 1
             transport.write(error("ERR max number of clients reached"))
             transport.close()
             return None
-        self.accepted += 1
+        self._clients += 1
+        self.counters.accepted += 1
         self._connections[connection] = None
         peer = transport.get_extra_info("peername")
         address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unknown"
-        return Session(self, self.accepted, address)
+        return Session(self, self._clients, address)
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
@@ -185,6 +191,8 @@ class RespServer:
             "maxmemory-policy": f"allkeys-{policy}",
             "maxclients": str(self.max_clients),
             "proto-max-bulk-len": str(self.limits.max_value_bytes),
+            "slowlog-log-slower-than": str(int(SLOWER_THAN_S * 1e6)),
+            "slowlog-max-len": str(MAX_ENTRIES),
             "databases": "1",
             "save": "",
             "appendonly": "yes" if self.service.durable else "no",
@@ -222,12 +230,3 @@ class RespServer:
 
         for group in range(self.groups):
             self.service.submit((op,), deadline, into(group), group=group)
-
-    @staticmethod
-    def failure(results: Sequence[Result]) -> bytes:
-        """The reply to a plain command that did not end as one does."""
-        try:
-            checked(results[0])
-        except RedisError as refusal:
-            return error(str(refusal))
-        return error("ERR unexpected result")

@@ -9,29 +9,32 @@ import sys
 from typing import Final
 
 from raftcache import __version__
+from raftcache.metrics import Histogram
 from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import EMPTY, OK, RedisError, array, bulk, encode, integer
 from raftcache.resp.session import Plan, Session
 
 REDIS_VERSION: Final = "7.2.4"
 """What clients take this server for; it decides which commands they use."""
-SECTIONS: Final = ("server", "clients", "memory", "persistence", "stats", "replication", "cpu")
-SECTIONS_AFTER: Final = ("cluster", "keyspace")
+ON_DEMAND: Final = ("Commandstats",)
+"""Sections that are shown only when asked for, by name or with ``all``."""
 
 
 def info(session: Session, args: list[bytes]) -> Plan:
     asked = {arg.decode(errors="replace").lower() for arg in args[1:]}
-    everything = not asked or bool(asked & {"all", "default", "everything"})
+    usual = not asked or "default" in asked
+    everything = bool(asked & {"all", "everything"})
     sections = _sections(session)
     lines: list[str] = []
     for name, fields in sections.items():
-        if everything or name.lower() in asked:
+        if everything or (usual and name not in ON_DEMAND) or name.lower() in asked:
             lines += [f"# {name}", *(f"{field}:{value}" for field, value in fields.items()), ""]
     return bulk("\r\n".join(lines).encode())
 
 
 def _sections(session: Session) -> dict[str, dict[str, object]]:
     server = session.server
+    counters = server.counters
     status = server.service.status()
     uptime = int(server.service.now() - server.started)
     used = sum(group.bytes for group in status.groups)
@@ -63,9 +66,10 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         },
         "Persistence": {"loading": 0},
         "Stats": {
-            "total_connections_received": server.accepted,
-            "total_commands_processed": server.commands_processed,
-            "rejected_connections": server.rejected,
+            "total_connections_received": counters.accepted,
+            "total_commands_processed": counters.commands,
+            "rejected_connections": counters.rejected,
+            "total_error_replies": sum(counters.errors.values()),
             "expired_keys": sum(group.expirations for group in status.groups),
             "evicted_keys": sum(group.evictions for group in status.groups),
             "keyspace_hits": sum(group.hits for group in status.groups),
@@ -78,9 +82,23 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
             "raft_groups_led": len(led),
         },
         "CPU": dict(zip(("used_cpu_user", "used_cpu_sys"), os.times()[:2], strict=True)),
+        "Commandstats": {
+            f"cmdstat_{name}": _command_stats(histogram)
+            for name, histogram in counters.seconds.items()
+        },
+        "Errorstats": {
+            f"errorstat_{word}": f"count={count}" for word, count in counters.errors.items()
+        },
         "Cluster": {"cluster_enabled": 0},
         "Keyspace": _keyspace(sum(group.entries for group in status.groups)),
     }
+
+
+def _command_stats(seconds: Histogram) -> str:
+    """Times are from a command's coming to its reply, and so include what it waited for."""
+    calls, microseconds = seconds.count, seconds.total * 1e6
+    each = microseconds / calls if calls else 0.0
+    return f"calls={calls},usec={microseconds:.0f},usec_per_call={each:.2f}"
 
 
 def _keyspace(entries: int) -> dict[str, object]:
@@ -96,6 +114,7 @@ def config(session: Session, args: list[bytes]) -> Plan:
         found = {k: v for k, v in known.items() if any(fnmatch.fnmatch(k, p) for p in patterns)}
         return encode(found, session.resp3)
     if name == b"RESETSTAT" and len(args) == 2:
+        session.server.counters.reset()
         return OK
     if name in (b"SET", b"REWRITE"):
         raise RedisError("ERR settings are changed by restarting the node with other ones")
@@ -118,23 +137,3 @@ def lastsave(session: Session, args: list[bytes]) -> Plan:
 
 def shutdown(session: Session, args: list[bytes]) -> Plan:
     raise RedisError("ERR stop the node's process instead (SIGTERM)")
-
-
-def slowlog(session: Session, args: list[bytes]) -> Plan:
-    name = args[1].upper()
-    if name == b"GET":
-        return EMPTY
-    if name == b"LEN":
-        return integer(0)
-    if name == b"RESET":
-        return OK
-    raise no_subcommand(args, "get", "len", "reset")
-
-
-def latency(session: Session, args: list[bytes]) -> Plan:
-    name = args[1].upper()
-    if name in (b"LATEST", b"HISTORY"):
-        return EMPTY
-    if name == b"RESET":
-        return integer(0)
-    raise no_subcommand(args, "latest", "history", "reset")

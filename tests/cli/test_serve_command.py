@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raftcache.config.reference import rows
 
-from .conftest import raftcache
+from .conftest import TIMEOUT_S, clean_environment, raftcache
 
 
 def test_help_shows_every_setting_but_the_secret() -> None:
@@ -70,3 +73,37 @@ def test_a_data_directory_that_cannot_be_used_is_told_without_a_traceback(tmp_pa
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert f"raftcache serve: {tmp_path / 'file'}".encode() in done.stderr
+
+
+ASK = """
+import os, socket
+limits = open(f"/proc/{os.environ['RAFTCACHE_PIDS']}/limits").read()
+given = next(line for line in limits.splitlines() if "open files" in line)
+host, port = os.environ["RAFTCACHE_RESP"].split(":")
+with socket.create_connection((host, int(port)), timeout=10) as connection:
+    connection.sendall(b"CONFIG GET maxclients\\r\\n")
+    told = connection.recv(100).split()[-1].decode()
+print(given.split()[3], told)
+"""
+
+
+@pytest.mark.parametrize(
+    ("hard", "max_clients", "limit", "told"),
+    [(4096, 1500, 2500, 1500), (4096, 10_000, 4096, 3096), (1024, 10_000, 1024, 512)],
+    ids=["enough", "too few", "hardly any"],
+)
+def test_a_node_asks_for_the_open_files_that_its_clients_need(
+    hard: int, max_clients: int, limit: int, told: int
+) -> None:
+    demo = [sys.executable, "-m", "raftcache", "demo", "--nodes", "1", "--memory", "--port", "0"]
+    inside = shlex.join([sys.executable, "-c", ASK])
+    limited = f'ulimit -Sn 256; ulimit -Hn {hard}; exec {shlex.join(demo)} --run "$INSIDE"'
+    done = subprocess.run(
+        ["sh", "-c", limited],
+        capture_output=True,
+        env=clean_environment() | {"INSIDE": inside, "RAFTCACHE_MAX_CLIENTS": str(max_clients)},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [b"%d" % limit, b"%d" % told]

@@ -222,6 +222,14 @@ def test_a_group_of_one_waits_for_its_own_disk() -> None:
     c.until(lambda: proposal.outcome is Outcome.APPLIED)
 
 
+def test_a_group_of_one_waits_for_no_timer() -> None:
+    """PySyncObj commits at the start of a tick what it appends at the end of one."""
+    c = Cluster("a")
+    c.until(lambda: c["a"].leads and c["a"].group.leader_ready)
+    (proposal,) = c["a"].propose(b"x")
+    assert proposal.outcome is Outcome.APPLIED, "in the same moment"
+
+
 def test_a_group_of_one_keeps_what_it_acknowledged() -> None:
     for seed in range(20):
         c = Cluster("a", durable=True, seed=seed)

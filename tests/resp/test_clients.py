@@ -114,8 +114,9 @@ def test_a_cluster_client_finds_the_leaders(cluster: Cluster) -> None:
             assert pipe.execute() == [True, 2]
 
 
-def test_an_aware_client_is_sent_to_the_leader_and_a_plain_one_is_served(cluster: Cluster) -> None:
-    """Of three nodes two do not lead a given key."""
+def redirections(cluster: Cluster) -> int:
+    """How many of the nodes send an aware client away for a given key, each to a node of the
+    cluster; a plain one none of them."""
     moved = 0
     for address in cluster.resp:
         host, port = address.split(":")
@@ -128,7 +129,13 @@ def test_an_aware_client_is_sent_to_the_leader_and_a_plain_one_is_served(cluster
                 assert error.slot_id == client.execute_command("CLUSTER KEYSLOT", "some key")
                 assert f"{error.host}:{error.port}" in cluster.resp
                 moved += 1
-    assert moved == 2
+    return moved
+
+
+def test_an_aware_client_is_sent_to_the_leader_and_a_plain_one_is_served(cluster: Cluster) -> None:
+    """Of three nodes two do not lead a given key. On a busy machine leadership may move while they
+    are asked one after the other."""
+    assert any(redirections(cluster) == 2 for _ in range(20))
 
 
 def run(*command: str, given: str = "") -> str:

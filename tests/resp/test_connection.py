@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from raftcache.resp.connection import MAX_BATCH_COMMANDS, split_inline
+from raftcache.resp.connection import MAX_BATCH_COMMANDS
+from raftcache.resp.parser import split_inline
 from raftcache.resp.replies import RedisError
 
 from .conftest import SMALL, Served

@@ -1,0 +1,1 @@
+"""What ``compare.py`` and ``degradation.py`` are made of: servers, loads, figures and reports."""
