@@ -97,7 +97,7 @@ def convicted_in_time(tmp_path: Path, system: str, *more: str, seconds: float) -
 
 def test_etcd_is_acquitted(etcd_server: None, tmp_path: Path) -> None:
     ended = run(tmp_path / "out", "etcd", "--rate", "400", seconds=14.0, seed=3)
-    assert_valid(ended, operations=1000)
+    assert_valid(ended, operations=500)
     assert len(ended.verdict["faults"]) >= 2
     assert set(ended.verdict["workloads"]) == {"register", "counter", "set", "txn"}
 
@@ -138,7 +138,7 @@ def test_pysyncobj_in_memory_is_convicted_of_losing_writes(tmp_path: Path) -> No
 def test_raftcache_in_memory_loses_nothing_where_pysyncobj_does(tmp_path: Path) -> None:
     more = ["--memory", "--rate", "400", *schedule("amnesia")]
     ended = run(tmp_path / "out", "local", *more, seconds=15.5)
-    assert_valid(ended, operations=1000)
+    assert_valid(ended, operations=500)
     assert ended.verdict["faults"]["kill-one"]["times"] == 1
 
 

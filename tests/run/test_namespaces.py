@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -149,6 +150,7 @@ async def ask(host: str, port: int, network: Namespaces, node: str) -> str:
     """What comes of a connection from ``node``, in which one byte is sent."""
     text = f"""
 import socket
+import subprocess
 try:
     with socket.create_connection(({host!r}, {port}), 2) as there:
         there.settimeout(2)
@@ -256,3 +258,16 @@ async def test_nothing_is_left(network: Namespaces) -> None:
     await network.close()
     assert not any(Path("/run/netns", name).exists() for name in names)
     assert f"jl{os.getpid()}" not in [name for _, name in socket.if_nameindex()]
+
+
+async def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = f"jepsen-{gone.pid}-n1"
+    subprocess.run(["ip", "netns", "add", left], check=True)
+    network = Namespaces()
+    try:
+        await network.open(("n1",), ("peer",))
+        assert not Path("/run/netns", left).exists()
+    finally:
+        await network.close()
