@@ -260,14 +260,21 @@ async def test_nothing_is_left(network: Namespaces) -> None:
     assert f"jl{os.getpid()}" not in [name for _, name in socket.if_nameindex()]
 
 
-async def test_what_a_killed_run_has_left_is_removed_by_the_next() -> None:
+@pytest.fixture
+def leftover() -> Path:
+    """A namespace of a run that is gone."""
     gone = subprocess.Popen(["true"])
     gone.wait()
-    left = f"jepsen-{gone.pid}-n1"
-    subprocess.run(["ip", "netns", "add", left], check=True)
+    name = f"jepsen-{gone.pid}-n1"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    return Path("/run/netns", name)
+
+
+async def test_what_a_killed_run_has_left_is_removed_by_the_next(leftover: Path) -> None:
+    assert leftover.exists()
     network = Namespaces()
     try:
         await network.open(("n1",), ("peer",))
-        assert not Path("/run/netns", left).exists()
+        assert not leftover.exists()
     finally:
         await network.close()

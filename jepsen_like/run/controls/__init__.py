@@ -9,7 +9,7 @@ acquitted, and what is known to be wrong convicted.
 ``schedules/`` has faults that show in seconds what random ones show now and then:
 
 ``isolated-leader``   the leader is cut off for 5 s; its clients are not
-``amnesia``           n3 is behind; n2 dies and comes back; as it does, n3 returns and n1 is cut off:
+``amnesia``           n3 is behind; n2 dies and comes back; then n3 returns and n1 is cut off:
                       who is left has seen nothing of what was acknowledged meanwhile, unless n2
                       has it on its disk
 ``refused-leader``    connections of the leader are reset and refused for 2 s, twice

@@ -238,7 +238,6 @@ class Etcd(ProcessSystem):
         # A member whose disk is lost has to be replaced by a new one: not covered by its promises.
         own = (PROCESS_FAULTS - {FaultKind.WIPE}) | {FaultKind.TRANSFER}
         self.faults = own | self.network.faults
-        self.replicas = (self.nodes,)
         self.tolerated = (options.nodes - 1) // 2
 
     def commands(self, node: str) -> Sequence[Sequence[str]]:

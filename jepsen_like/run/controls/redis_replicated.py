@@ -97,7 +97,6 @@ class RedisReplicated(ProcessSystem):
         # No promise covers a disk that is lost.
         own = (PROCESS_FAULTS - {FaultKind.WIPE}) | {FaultKind.TRANSFER}
         self.faults = own | self.network.faults
-        self.replicas = (self.nodes,)
         self.tolerated = (options.nodes - 1) // 2
         self._durable = options.durable
 

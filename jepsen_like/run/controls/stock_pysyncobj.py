@@ -99,7 +99,6 @@ class StockPySyncObj(ProcessSystem):
         super().__init__(options.nodes, chosen(options, ProxyNetwork))
         # No promise covers a disk that is lost; losing one's memory is usual without any.
         self.faults = (PROCESS_FAULTS - {FaultKind.WIPE}) | self.network.faults
-        self.replicas = (self.nodes,)
         self.tolerated = (options.nodes - 1) // 2
         self._durable = options.durable
         reads = options.settings.get("reads", "barrier")
