@@ -21,7 +21,7 @@ from typing import Any, Final
 from jepsen_like.run.machine_faults import Machine
 from jepsen_like.run.system import FaultKind, Network, StartError
 
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 POLL_S: Final = 0.05
 PROCESS_FAULTS: Final = frozenset(

@@ -18,7 +18,7 @@ from typing import Final
 from jepsen_like.partitions import Pair
 from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link, System
 
-READY_TIMEOUT_S: Final = 60.0
+READY_TIMEOUT_S: Final = 120.0
 LOOK_S: Final = 0.05
 
 
