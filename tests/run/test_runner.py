@@ -3,6 +3,7 @@ convicted."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -19,11 +20,16 @@ from tests.run.fake import DEFECTS, Fake
 
 
 def played(
-    fake: Fake, directory: Path, seconds: float = 2.0, faults: tuple[Fault, ...] = ()
+    fake: Fake,
+    directory: Path,
+    seconds: float = 2.0,
+    faults: tuple[Fault, ...] = (),
+    operations: int = 0,
 ) -> tuple[Outcome, Run]:
-    """Quick: the keys' last reads come at once when the load ends."""
+    """Quick: the keys' last reads come at once when the load ends. It goes on for as long as there
+    were not so many ``operations``."""
     plan = Plan(
-        seconds=seconds,
+        seconds=seconds if not operations else 100.0,
         seed=1,
         durable=True,
         workloads=workloads.possible(fake),
@@ -33,7 +39,16 @@ def played(
         peace_s=0.0,
     )
     run = Run(fake, plan, directory)
-    return uvloop.run(run.play()), run
+
+    async def play() -> Outcome:
+        playing = asyncio.create_task(run.play())
+        while operations and not playing.done():
+            if sum(run.meter.by_op.values()) >= operations and run.clock() >= seconds:
+                run.stop()
+            await asyncio.sleep(0.05)
+        return await playing
+
+    return uvloop.run(play()), run
 
 
 def test_a_correct_system_is_acquitted(tmp_path: Path) -> None:
@@ -63,7 +78,7 @@ def test_a_correct_system_is_acquitted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("defect", DEFECTS)
 def test_a_defect_is_convicted(defect: str, tmp_path: Path) -> None:
-    outcome, _ = played(Fake(defect), tmp_path)
+    outcome, _ = played(Fake(defect), tmp_path, operations=4000)
     assert report.verdict(outcome) is Verdict.INVALID
     kinds = {violation.kind for violation in outcome.violations}
     wanted = "a stale read is too old" if defect == "too stale" else "not linearizable"
