@@ -34,7 +34,8 @@ class Kind(enum.Enum):
     """Written once and read until the end: a set whose members are its keys."""
     TRANSACTION = ("t", 4)
     """A tag; the keys of transactions are ``{tag}a`` and so on."""
-    EXPIRING = ("e", 6)
+    EXPIRING = ("e", 32)
+    """Many, so that most are left alone until they expire."""
     VANISHING = ("v", 4)
     """Where memory is short; may be evicted."""
     ONCE_REGISTER = ("o", 3)

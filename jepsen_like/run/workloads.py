@@ -123,20 +123,30 @@ class Chooser:
                 return self._read(subject) if draw < 0.3 else self._incr(subject, once=True)
             case Kind.TRANSACTION:
                 return self._transaction(subject)
-            case Kind.EXPIRING if draw < 0.45:
-                return Request(subject, "ttl", (self._value(), self._draw.choice(TTLS_MS)))
+            case Kind.EXPIRING:
+                return self._expiring(subject, draw)
             case Kind.ONCE_REGISTER:
                 return self._register(subject, draw, once=True)
         return self._register(subject, draw)
 
     def _register(self, subject: Subject, draw: float, once: bool = False) -> Request:
-        if draw < 0.45 or (subject.kind is Kind.EXPIRING and draw < 0.9):
+        if draw < 0.45:
             return self._read(subject)
         if draw < 0.52 and self._able("del"):
             return Request(subject, "del", (), once)
         if draw < 0.75 and self._able("cas"):
             return Request(subject, "cas", (subject.value, self._value()), once)
         return Request(subject, "set", (self._value(),), once)
+
+    def _expiring(self, subject: Subject, draw: float) -> Request:
+        """Mostly reads: what was overwritten before it expired shows nothing."""
+        if draw < 0.2:
+            return Request(subject, "ttl", (self._value(), self._draw.choice(TTLS_MS)))
+        if draw < 0.94:
+            return self._read(subject)
+        if draw < 0.97 and self._able("del"):
+            return Request(subject, "del", ())
+        return Request(subject, "set", (self._value(),))
 
     def _incr(self, subject: Subject, once: bool = False) -> Request:
         return Request(subject, "incr", (self._draw.choice((1, 1, 1, 5, -2)),), once)
