@@ -39,6 +39,7 @@ class ProcessSystem:
     set when ``start`` is called, before ``prepare``."""
 
     services: Sequence[str] = ()
+    live = True
 
     def __init__(self, count: int, network: Network, machine: Machine | None = None) -> None:
         self.nodes = tuple(f"n{i + 1}" for i in range(count))

@@ -178,6 +178,8 @@ class Stage:
         while not self._down[node] and not await self.system.ready(node):
             if self._disturbed():  # other faults are in the way
                 deadline = time.monotonic() + READY_TIMEOUT_S
+            if self._down[node]:
+                return  # while it was asked
             if self.full[node] and not self.system.running(node):
                 await self.system.launch(node)  # as a supervisor does, until there is space
             elif time.monotonic() > deadline or not self.system.running(node):

@@ -222,6 +222,9 @@ class System(Protocol):
     replicas: tuple[tuple[str, ...], ...]
     """For each part (group, shard) the nodes that hold it; it works while a majority of them runs
     and is connected."""
+    live: bool
+    """Whether it promises that every node serves again when all faults are over, and that none ends
+    by itself; else only what it answers is judged."""
     tolerated: int
     """How many nodes may lose their data (or, in memory, their process) at the same time without
     any acknowledged write being lost: what a nemesis spares, as the system promises no more."""

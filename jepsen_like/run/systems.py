@@ -12,6 +12,10 @@ from jepsen_like.run.system import Options, StartError, System
 SYSTEMS: Final = {
     "docker": "jepsen_like.run.docker:docker_system",
     "local": "jepsen_like.run.local:local",
+    "netns": "jepsen_like.run.netns:netns",
+    "etcd": "jepsen_like.run.controls.etcd:etcd",
+    "redis-replicated": "jepsen_like.run.controls.redis_replicated:redis_replicated",
+    "pysyncobj": "jepsen_like.run.controls.stock_pysyncobj:pysyncobj",
 }
 """Name -> module and function (``system.Factory``)."""
 
