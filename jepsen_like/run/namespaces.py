@@ -66,6 +66,7 @@ class Namespaces:
     faults: frozenset[FaultKind] = frozenset(
         {
             FaultKind.CUT,
+            FaultKind.ONE_WAY,
             FaultKind.REFUSE,
             FaultKind.RESET,
             FaultKind.ORPHAN,

@@ -160,11 +160,17 @@ def test_prometheus_finds_something_for_every_panel(cluster: Cluster, tmp_path: 
             assert all(wanted <= set(each["metric"]) for each in found), (title, found)
         (group,) = ask(url, "rules")["groups"]
         assert {rule["name"] for rule in group["rules"]} == {rule["alert"] for rule in RULES}
-        for rule in group["rules"]:
-            assert (rule["health"], rule["state"]) == ("ok", "inactive"), rule
+        assert all(rule["health"] == "ok" for rule in group["rules"]), group
+        # A leader that moves between the scrapes of two nodes is seen on neither, for a moment.
+        until(lambda: quiet(url), "every alert is inactive")
         variable = DASHBOARD["templating"]["list"][0]["query"]["query"]
         assert variable == "label_values(raftcache_ready, instance)"
         assert {x["metric"]["instance"] for x in query(url, "raftcache_ready")} == set(NODES)
+
+
+def quiet(url: str) -> bool:
+    (group,) = ask(url, "rules")["groups"]
+    return all(rule["state"] == "inactive" for rule in group["rules"])
 
 
 @contextlib.contextmanager
