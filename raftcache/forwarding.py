@@ -40,6 +40,8 @@ class Kind(enum.IntEnum):
 
 
 _WRITE: Final = Kind.WRITE
+_APART: Final = frozenset((Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN))
+"""Each has terms, or takes time, of its own."""
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
@@ -161,8 +163,7 @@ class Forwarder:
         self._flushing = False
         outbox, self._outbox = self._outbox, {}
         for (node, group, kind), tickets in outbox.items():
-            if kind in (Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN):
-                # Each has terms, or takes time, of its own.
+            if kind in _APART:
                 for ticket in tickets:
                     self._send(node, group, kind, [ticket])
                 continue
@@ -245,7 +246,8 @@ class Forwarder:
         """Nodes that have left something unanswered for longer than answers take: they may be cut
         off, and their groups have other leaders, long before their connections are given up."""
         limit = self._runtime.now() - SILENT_S
-        return {sent.node for sent in self._sent.values() if sent.at <= limit}
+        late = [sent for sent in self._sent.values() if sent.at <= limit]
+        return {sent.node for sent in late if sent.tickets[0].kind not in _APART}
 
     def take_back(self, elsewhere: Callable[[int, str], bool]) -> None:
         """End attempts, as of unknown outcome, that wait for long, may be made again without harm,

@@ -159,10 +159,7 @@ class Router:
             group = self._only_group(ops)
         if group is not None and not atomic:
             # The common case, in a third of the time.
-            ticket = self._ticket(group, ops, deadline, finish)
-            if max_staleness is not None and ticket.kind is Kind.READ:
-                ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness
-            self._admit(ticket)
+            self._admit(self._ticket(group, ops, deadline, finish, max_staleness))
             return
         results: list[Result] = [_UNAVAILABLE] * len(ops)
         parts = self._split(ops, results)
@@ -178,10 +175,11 @@ class Router:
                 finish(results)
 
         for number, (part, positions) in parts.items():
-            ticket = self._part(number, part, positions, results, deadline, atomic, ended)
-            if max_staleness is not None and ticket.kind is Kind.READ:
-                ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness
-            self._admit(ticket)
+            wrapped: Sequence[Read | Write] = part
+            if atomic and len(part) > 1 and not all(type(op) in _READS for op in part):
+                wrapped = (_atomic(part),)
+            done = _into(results, positions, ended)
+            self._admit(self._ticket(number, wrapped, deadline, done, max_staleness))
 
     def _only_group(self, ops: Sequence[Read | Write]) -> int | None:
         """The group of all keys; ``None``: of several, or some operation has no key."""
@@ -203,8 +201,9 @@ class Router:
         ops: Sequence[Read | Write],
         deadline: float,
         done: Callable[[Sequence[Result]], None],
+        max_staleness_s: float | None,
     ) -> Ticket:
-        """Operations of one group."""
+        """Operations of one group; reads, where a bound is given, as old as that."""
         size, reading, repeatable = 0, True, True
         for op in ops:
             if type(op) is Get:
@@ -221,6 +220,8 @@ class Router:
             kind = Kind.SCAN
         ticket = Ticket(group, kind, ops, size, deadline, done, self._on_end)
         ticket.repeatable = repeatable
+        if max_staleness_s is not None and kind is _READ:
+            ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness_s
         return ticket
 
     def _split(
@@ -242,30 +243,6 @@ class Router:
                 part[0].append(op)
                 part[1].append(i)
         return parts
-
-    def _part(
-        self,
-        group: int,
-        part: list[Read | Write],
-        positions: list[int],
-        results: list[Result],
-        deadline: float,
-        atomic: bool,
-        ended: Callable[[], None],
-    ) -> Ticket:
-        count = len(part)
-        wrapped: Sequence[Read | Write] = part
-        if atomic and count > 1 and not all(type(op) in _READS for op in part):
-            wrapped = (_atomic(part),)
-
-        def done(got: Sequence[Result]) -> None:
-            if len(got) != count:
-                got = got[0].parts if len(got[0].parts) == count else [got[0]] * count
-            for position, result in zip(positions, got, strict=True):
-                results[position] = result
-            ended()
-
-        return self._ticket(group, wrapped, deadline, done)
 
     def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.transfer``."""
@@ -337,20 +314,16 @@ class Router:
             replica = self._replicas.get(group)
             if replica is not None:
                 return replica.leader is not None and replica.leader != node
+            if node not in silent:
+                return False
             others = [other for other in self._placement[group] if other not in silent]
             return any(self._peers.connected(other) for other in others)
 
         forwarder.take_back(elsewhere)
 
     def _give(self, replica: Replica, ticket: Ticket) -> None:
-        kind = ticket.kind
-        if kind is _READ:
-            replica.read(ticket)
-        elif kind is _WRITE:
-            ticket.exposed = True
-            replica.write(ticket)
-        else:
-            ask(replica, kind, ticket, ticket.max_staleness_s, ticket.target, self)
+        ticket.exposed = ticket.kind is _WRITE
+        ask(replica, ticket.kind, ticket, ticket.max_staleness_s, ticket.target, self)
 
     def _ended(self, ticket: Ticket, outcome: Outcome, results: Sequence[Result]) -> None:
         """An attempt ended."""
@@ -469,16 +442,33 @@ def ask(
     router: Router,
 ) -> None:
     """Give a request to the replica on this node."""
-    if kind is Kind.WRITE:
-        replica.write(request)
-    elif kind in (Kind.READ, Kind.SCAN):
+    if kind is _READ or kind is Kind.SCAN:
         replica.read(request)
+    elif kind is _WRITE:
+        replica.write(request)
     elif kind is Kind.LEASE_READ:
         replica.read(request, lease=True)
     elif kind is Kind.STALE_READ:
         replica.read_stale(request, max_staleness_s)
     else:
         router.begin_transfer(replica, target, request.finish)
+
+
+def _into(
+    results: list[Result], positions: list[int], ended: Callable[[], None]
+) -> Callable[[Sequence[Result]], None]:
+    """What puts the results of one part of a request into their places. Of an atomic part there is
+    one result, which stands for all unless it has theirs."""
+    count = len(positions)
+
+    def done(got: Sequence[Result]) -> None:
+        if len(got) != count:
+            got = got[0].parts if len(got[0].parts) == count else [got[0]] * count
+        for position, result in zip(positions, got, strict=True):
+            results[position] = result
+        ended()
+
+    return done
 
 
 def _key(op: Op) -> bytes | None:

@@ -4,53 +4,16 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
+from jepsen_like.run.http_answers import Answer, Answers
 from jepsen_like.run.system import Refused, Unknown
 from jepsen_like.run.wire import Connection
 
 REMEMBERED: Final = 50_000
 GRACE_S: Final = 0.2
 """The node is told to answer so much earlier than the client gives up."""
-
-
-class Answer(NamedTuple):
-    """Status, header fields (names in lower case) and body."""
-
-    status: int
-    headers: dict[bytes, bytes]
-    body: bytes
-
-
-class Answers:
-    """``wire.Parser`` of HTTP/1.1 answers with ``Content-Length``."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def feed(self, data: bytes, wanted: int) -> Answer | None:
-        """One answer; ``wanted`` is 1."""
-        del wanted
-        self._buffer += data
-        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return None
-        first, *lines = head.split(b"\r\n")
-        if not first.startswith(b"HTTP/1.1 "):
-            raise ValueError(f"no HTTP: {first[:80]!r}")
-        status = int(first[9:12])
-        headers: dict[bytes, bytes] = {}
-        for line in lines:
-            name, _, value = line.partition(b":")
-            headers[name.lower()] = value.strip()
-        size = 0 if status in (204, 304) else int(headers[b"content-length"])
-        if len(rest) < size:
-            return None
-        if len(rest) > size:
-            raise ValueError("more bytes than the answer has")
-        self._buffer = b""
-        return Answer(status, headers, rest)
 
 
 class Versions:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from raftcache.forwarding import Forward, Forwarder, Kind, _encoder
+from raftcache.forwarding import SILENT_S, Forward, Forwarder, Kind, Ticket, _encoder
+from raftcache.metrics import GroupMetrics
 from raftcache.ops import Get, Result, Status
 from raftcache.raft import wire
 from raftcache.raft.follower_reads import FollowerReads
@@ -46,6 +47,37 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
     results: Sequence[Result] = [Result(Status.OK)]
     asked[0](Outcome.APPLIED, results)
     assert bool(peers.sent) is answered
+
+
+@pytest.mark.parametrize(
+    ("kind", "silent"),
+    [(Kind.READ, True), (Kind.WRITE, True), (Kind.SCAN, False), (Kind.TRANSFER, False)],
+)
+def test_who_takes_the_time_that_a_request_takes_is_not_silent(kind: Kind, silent: bool) -> None:
+    """To build the index of a million keys takes a second, to hand over perhaps as long."""
+    peers, calls = Peers(), list[Any]()
+
+    class Runtime:
+        time = 100.0
+
+        def now(self) -> float:
+            return self.time
+
+        def call_soon(self, call: Any) -> None:
+            calls.append(call)
+
+    runtime = Runtime()
+    metrics = {0: GroupMetrics()}
+    forwarder = Forwarder(runtime, peers, metrics, lambda *_: None)  # type: ignore[arg-type]
+
+    def ignored(*_: object) -> None:
+        pass
+
+    forwarder.add("b", Ticket(0, kind, (Get(b"k"),), 1, 200.0, ignored, ignored))
+    calls.pop()()
+    assert forwarder.silent() == set()
+    runtime.time += SILENT_S
+    assert forwarder.silent() == ({"b"} if silent else set())
 
 
 @pytest.mark.parametrize("reconnected", [False, True])

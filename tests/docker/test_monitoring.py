@@ -11,7 +11,6 @@ import itertools
 import json
 import re
 import signal
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -24,7 +23,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from raftcache.demo import Cluster, Plan
+from raftcache.demo import Cluster, Plan, free_ports
 from tests.programs import program
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -188,9 +187,7 @@ def prometheus(cluster: Cluster, directory: Path) -> Iterator[str]:
         for node, url in zip(NODES, cluster.urls, strict=True)
     ]
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    (port,) = free_ports(1)
     command = [
         binary,
         f"--config.file={directory}/prometheus.yml",

@@ -15,6 +15,7 @@ from jepsen_like.run.docker import DockerRaftcache
 from jepsen_like.run.nemeses import possible
 from jepsen_like.run.system import HEALTHY, Cut, Link, Options, Refused
 from tests.docker.cluster import ROOT, Cluster, until
+from tests.run.schedules import write_schedule
 
 pytestmark = pytest.mark.docker
 COMMAND = [sys.executable, "-m", "jepsen_like", "run", "--system", "docker"]
@@ -37,19 +38,15 @@ def left(cluster: Cluster) -> list[str]:
 
 
 def test_a_short_run_with_faults_is_valid(cluster: Cluster, tmp_path: Path) -> None:
-    out, schedule = tmp_path / "report", tmp_path / "schedule.jsonl"
+    out = tmp_path / "report"
     faults = [
         ("partition-leader", 1.0, 2.0),
         ("pause-leader", 6.0, 0.6),
         ("wipe", 9.0, 1.0),
         ("transfer-storm", 9.0, 1.0),
     ]
-    lines = [
-        {"start": start, "seconds": seconds, "family": family, "seed": place}
-        for place, (family, start, seconds) in enumerate(faults)
-    ]
-    schedule.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    more = ["--seconds", "12", "--rate", "200", "--schedule", str(schedule), "--out", str(out)]
+    played = write_schedule(tmp_path / "schedule.jsonl", faults)
+    more = ["--seconds", "12", "--rate", "200", *played, "--out", str(out)]
     done = cluster.engine.run(
         [*COMMAND, *more], more=environment(cluster), directory=ROOT, timeout_s=180
     )

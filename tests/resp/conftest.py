@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from raftcache.config import Member, Settings
+from raftcache.demo import free_ports
 from raftcache.limits import Limits
 from raftcache.node import Node
 from raftcache.resp import RespServer
@@ -22,10 +23,7 @@ GROUPS = 4
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return free_ports(1)[0]
 
 
 class Served:

@@ -18,6 +18,7 @@ from jepsen_like.checkers.history import load
 from jepsen_like.run.local import Raftcache, local
 from jepsen_like.run.nemeses import FAMILIES, possible
 from jepsen_like.run.system import HEALTHY, Cut, Link, Options, Refused, Unknown
+from tests.run.schedules import write_schedule
 
 COMMAND = [sys.executable, "-m", "jepsen_like", "run", "--system", "local"]
 
@@ -37,7 +38,6 @@ def nodes_of(out: Path) -> list[int]:
 
 def test_a_short_run_with_faults_is_valid(tmp_path: Path) -> None:
     out = tmp_path / "report"
-    schedule = tmp_path / "schedule.jsonl"
     faults = [
         ("partition-leader", 1.0, 2.0),
         ("pause-leader", 4.0, 0.6),
@@ -45,12 +45,8 @@ def test_a_short_run_with_faults_is_valid(tmp_path: Path) -> None:
         ("reset", 9.5, 0.5),
         ("transfer-storm", 9.5, 1.0),
     ]
-    lines = [
-        {"start": start, "seconds": seconds, "family": family, "seed": place}
-        for place, (family, start, seconds) in enumerate(faults)
-    ]
-    schedule.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    more = ["--seconds", "14", "--rate", "300", "--schedule", str(schedule), "--out", str(out)]
+    played = write_schedule(tmp_path / "schedule.jsonl", faults)
+    more = ["--seconds", "14", "--rate", "300", *played, "--out", str(out)]
     ended = subprocess.run([*COMMAND, *more], capture_output=True, text=True, timeout=150)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     verdict: dict[str, Any] = json.loads((out / "verdict.json").read_text())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from jepsen_like.run.controls.networks import HttpNetwork, chosen
-from jepsen_like.run.http_client import Answer
+from jepsen_like.run.http_answers import Answer, Answers
 from jepsen_like.run.processes import PROCESS_FAULTS, ProcessSystem
 from jepsen_like.run.system import FaultKind, Options, Refused, StartError, Unknown
 from jepsen_like.run.wire import Connection
@@ -29,48 +29,6 @@ OPERATIONS: Final = frozenset({"get", "set", "cas", "incr", "del", "txn", "appen
 
 Values = dict[str, str | None]
 """Key -> value; ``None``: absent."""
-
-
-class Answers:
-    """``wire.Parser`` of HTTP/1.1 answers with ``Content-Length`` or in chunks, as Go sends them
-    from 2 kB on."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def feed(self, data: bytes, wanted: int) -> Answer | None:
-        """One answer; ``wanted`` is 1."""
-        del wanted
-        self._buffer += data
-        head, separator, rest = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return None
-        first, *lines = head.split(b"\r\n")
-        fields = (line.partition(b":") for line in lines)
-        headers = {name.lower(): value.strip() for name, _, value in fields}
-        if b"content-length" in headers:
-            size = int(headers[b"content-length"])
-            body = rest[:size] if len(rest) >= size else None
-        else:
-            body = _unchunked(rest)
-        if body is None:
-            return None
-        self._buffer = b""
-        return Answer(int(first.split(b" ")[1]), headers, body)
-
-
-def _unchunked(data: bytes) -> bytes | None:
-    """The body that comes in chunks; ``None`` when it is not complete."""
-    body = b""
-    while True:
-        size_line, separator, rest = data.partition(b"\r\n")
-        size = int(size_line, 16) if separator else 0
-        if not separator or len(rest) < size + 2:
-            return None
-        if size == 0:
-            return body
-        body += rest[:size]
-        data = rest[size + 2 :]
 
 
 class EtcdClient:
