@@ -56,11 +56,13 @@ class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
 
 
 class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
-    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``."""
+    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``, and
+    otherwise who leads the group, as far as the sender knows."""
 
     id: int
     outcome: int
     results: list[Result]
+    leader: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -134,7 +136,8 @@ class _Sent(NamedTuple):
 
 class Forwarder:
     """One node's messages to other nodes' routers. ``serve`` gives what other nodes ask to the
-    replica here."""
+    replica here, ``leader_of`` says who leads a group, and ``redirect`` hears what others say of
+    that when they do not."""
 
     def __init__(
         self,
@@ -142,11 +145,15 @@ class Forwarder:
         peers: Peers,
         metrics: Mapping[int, GroupMetrics],
         serve: Callable[[Forward, Finish], None],
+        leader_of: Callable[[int], str | None],
+        redirect: Callable[[int, str], None],
     ) -> None:
         self._runtime = runtime
         self._peers = peers
         self._metrics = metrics
         self._serve = serve
+        self._leader_of = leader_of
+        self._redirect = redirect
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
         self._sent: dict[int, _Sent] = {}
@@ -213,6 +220,8 @@ class Forwarder:
             if self._peers.incarnation_of(node) != incarnation:
                 return  # who asked is dead, and its successor numbers its requests from 1 again
             reply = ForwardReply(message.id, outcome.value, list(results))
+            if outcome is not Outcome.APPLIED:
+                reply.leader = self._leader_of(message.group) or ""
             self._peers.send(node, wire.Payload(_encoder.encode(reply)))
 
         self._serve(message, finish)
@@ -235,6 +244,8 @@ class Forwarder:
             if ticket not in sent.gone:
                 ticket.finish(outcome, results[at : at + count])
             at += count
+        if message.leader:
+            self._redirect(sent.group, message.leader)
 
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""

@@ -87,7 +87,9 @@ class Router:
         self._operations = 0
         self._bytes = 0
         self._parked: dict[int, list[Ticket]] = {}
-        self._forwarder = Forwarder(runtime, peers, metrics, self._serve)
+        self._forwarder = Forwarder(
+            runtime, peers, metrics, self._serve, self.leader_of, self._redirect
+        )
         self._on_end = self._ended
         """Bound once, not for every ticket."""
         self._hints: dict[int, str] = {}
@@ -299,6 +301,11 @@ class Router:
             answering = [node for node in connected if node not in self._silent]
             hint = self._hints[group] = self._runtime.random.choice(answering or connected)
         return hint
+
+    def _redirect(self, group: int, leader: str) -> None:
+        """A node that does not lead ``group`` says who does."""
+        if leader in self._placement[group]:
+            self._hints[group] = leader
 
     def _look_elsewhere(self) -> None:
         """What a node does not answer and may be repeated is asked of another one: the present

@@ -570,6 +570,7 @@ class RaftGroup:
         if self.engine.is_leader:
             self.snapshots.keep_alive()
             self._transport.announce_commit()
+            self.reads.remind()
             self._make_way()
             self.schedule()
         elif not self._idle() or self._log_too_long or self._journal.snapshot_due:

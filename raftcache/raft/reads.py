@@ -171,6 +171,17 @@ class Reads:
             if round_.term == self._engine.term and node not in round_.voters:
                 self._ask(node, round_)
 
+    def remind(self) -> None:
+        """Ask once more whoever has not answered for a heartbeat: a replica that gets its state
+        back hears nothing meanwhile, on a connection that goes on. To be called by the leader, now
+        and then."""
+        late = self._runtime.now() - self._options.heartbeat_s
+        for round_ in self._rounds:
+            if round_.started <= late and round_.term == self._engine.term:
+                for node in self._engine.others:
+                    if node not in round_.voters:
+                        self._ask(node, round_)
+
     def on_probe_reply(self, node: str, message: wire.ProbeReply) -> None:
         """``node`` confirmed that it follows this leader, after the round began."""
         for round_ in self._rounds:

@@ -31,6 +31,14 @@ class Peers:
         return True
 
 
+def ignored(*_: object) -> None:
+    pass
+
+
+def nobody(_group: int) -> None:
+    return None
+
+
 @pytest.mark.parametrize(("later", "answered"), [(7, True), (8, False), (0, False)])
 def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answered: bool) -> None:
     """Each numbers its requests from 1: its successor would take the answer for that to another
@@ -41,7 +49,7 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
     def serve(_message: Forward, finish: Finish) -> None:
         asked.append(finish)
 
-    forwarder = Forwarder(None, peers, {}, serve)  # type: ignore[arg-type]
+    forwarder = Forwarder(None, peers, {}, serve, nobody, ignored)  # type: ignore[arg-type]
     forwarder.on_payload("b", _encoder.encode(Forward(1, 0, Kind.READ, [Get(b"k")])))
     peers.incarnations["b"] = later
     results: Sequence[Result] = [Result(Status.OK)]
@@ -68,10 +76,7 @@ def test_who_takes_the_time_that_a_request_takes_is_not_silent(kind: Kind, silen
 
     runtime = Runtime()
     metrics = {0: GroupMetrics()}
-    forwarder = Forwarder(runtime, peers, metrics, lambda *_: None)  # type: ignore[arg-type]
-
-    def ignored(*_: object) -> None:
-        pass
+    forwarder = Forwarder(runtime, peers, metrics, ignored, nobody, ignored)  # type: ignore[arg-type]
 
     forwarder.add("b", Ticket(0, kind, (Get(b"k"),), 1, 200.0, ignored, ignored))
     calls.pop()()

@@ -251,3 +251,17 @@ def test_a_slow_leader_is_asked_again_after_a_while(wide: Stage) -> None:
     assert slow.result().status is Status.OK
     assert read.result().value in (b"1", b"2")
     assert wide.leader(0) == leader
+
+
+def test_a_node_that_does_not_lead_says_who_does(wide: Stage) -> None:
+    """Guessing may take a dozen tries. (Found by the simulator, seed 1300397.)"""
+    key, via, leader = wide.key_of(0), outsider(wide, 0), wide.leader(0)
+    wide.set(key, b"v", via)
+    router, counts = wide.node(via).router, wide.node(via).group_metrics[0]
+    for follower in wide.node(via).placement[0]:
+        if follower != leader:
+            router._hints[0] = follower
+            before = counts.forwarded
+            assert wide.read(key, via).value == b"v"
+            assert counts.forwarded == before + 2
+            assert router.leader_of(0) == leader

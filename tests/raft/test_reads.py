@@ -85,6 +85,24 @@ def test_a_read_waits_for_no_slow_round() -> None:
     assert leader.group.reads.rounds == rounds + 3
 
 
+def test_questions_that_nobody_heard_are_asked_again() -> None:
+    """A replica that has lost its state hears nothing until it has it back, and its connection goes
+    on: two such rounds, and no read would ever have been answered. (Found by the simulator, seed
+    1300458.)"""
+    c = Cluster()
+    leader = c.elect()
+    others = [name for name in "abc" if name != leader.name]
+    reads = [leader.read()]
+    c.pass_time(2 * ROUND_APART_S)
+    reads.append(leader.read())
+    for name in others:
+        assert len(c.drop(leader.name, name, wire.Probe)) == 2
+    c.until(lambda: all(read.confirmed for read in reads), 0.2)
+    c.sent.clear()
+    c.flow(0.2)
+    assert c.count_sent(leader.name, others[0], wire.Probe) == 0, "answered is answered"
+
+
 def test_a_read_does_not_share_a_round_that_began_before_it() -> None:
     """The answer to an earlier question says nothing about now."""
     c = Cluster()
