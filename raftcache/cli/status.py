@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Status = Mapping[str, Any]
 """What a node answers to ``GET /v1/cluster``."""
+ASK_AGAIN_S = 0.2
+"""``--wait`` looks this often."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,6 +31,15 @@ def status(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what each node answers, as JSON.")
     ] = False,
+    wait_s: Annotated[
+        float,
+        typer.Option(
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Wait until nothing is wrong, at most so long, and show what is then.",
+        ),
+    ] = 0,
 ) -> None:
     """Show members, groups, leaders, terms, lag, memory and hit ratio.
 
@@ -36,22 +48,40 @@ def status(
     Exit status: 0 when every group has a leader and every member answers and is ready, 1 otherwise,
     3 when no node answers.
     """
-    try:
-        answer = client.request(client.base_urls(url), "GET", "/v1/cluster", timeout_s=3)
-        if answer.status != 200:
-            raise client.UnavailableError(f"{answer.url}: {answer.detail}")
-    except client.UnavailableError as error:
-        typer.echo(f"raftcache status: {error}", err=True)
-        raise typer.Exit(client.EXIT_UNAVAILABLE) from None
-    asked: Status = answer.json
-    nodes = views(asked)
-    if as_json:
+    deadline = time.monotonic() + wait_s
+    urls = client.base_urls(url)
+    while True:
+        try:
+            asked = _ask(urls)
+            nodes = views(asked)
+            code = 0 if healthy(asked, nodes) else client.EXIT_NO
+        except client.UnavailableError as error:
+            code, said = client.EXIT_UNAVAILABLE, str(error)
+        if code == 0 or time.monotonic() >= deadline:
+            break
+        time.sleep(ASK_AGAIN_S)
+    if code == client.EXIT_UNAVAILABLE:
+        typer.echo(f"raftcache status: {said}", err=True)
+    elif as_json:
         typer.echo(json.dumps({"cluster": asked["cluster"], "nodes": nodes}, indent=2))
     else:
         _print(asked, nodes)
-    healthy = all(view and view["ready"] for view in nodes.values())
-    if not healthy or any(group["leader"] is None for group in asked["groups"]):
-        raise typer.Exit(client.EXIT_NO)
+    raise typer.Exit(code)
+
+
+def _ask(urls: Sequence[str]) -> Status:
+    """What the first node that answers says of the cluster."""
+    answer = client.request(urls, "GET", "/v1/cluster", timeout_s=3)
+    if answer.status != 200:
+        raise client.UnavailableError(f"{answer.url}: {answer.detail}")
+    found: Status = answer.json
+    return found
+
+
+def healthy(asked: Status, nodes: Mapping[str, Status | None]) -> bool:
+    """Whether every group has a leader, and every member answers and is ready."""
+    led = all(group["leader"] is not None for group in asked["groups"])
+    return led and all(view is not None and view["ready"] for view in nodes.values())
 
 
 def views(asked: Status) -> dict[str, Status | None]:

@@ -107,6 +107,19 @@ def test_status_tells_of_a_member_that_does_not_answer_and_exits_1() -> None:
     assert b"no answer" in done.stdout
 
 
+def test_status_waits_for_a_member_that_comes_back() -> None:
+    command = SHELL + (
+        "pid=${RAFTCACHE_PIDS##*,}; kill -STOP $pid\n"
+        "raftcache status --wait 0.5; echo =$?=\n"
+        "{ sleep 1; kill -CONT $pid; } &\n"
+        "raftcache status --wait 40"
+    )
+    done = raftcache(*DEMO, "--memory", "--groups", "1", "--run", command)
+    assert done.returncode == 0, done.stderr
+    before, code, after = done.stdout.split(b"=")
+    assert (b"no answer" in before, code, b"no answer" in after) == (True, b"1", False)
+
+
 def test_a_command_killed_by_a_signal_counts_as_128_and_its_number() -> None:
     assert raftcache(*DEMO, "--memory", "--nodes", "1", "--run", "kill -9 $$").returncode == 137
 
