@@ -57,7 +57,7 @@ def type_lines(cluster: Cluster, section: str) -> str:
         printed += done.stdout
         exit_status = re.fullmatch(r"exit (\d)", expected.strip())
         wanted = int(exit_status.group(1)) if exit_status else 0
-        assert done.returncode == wanted, (line, done.stdout, done.stderr)
+        assert done.returncode == wanted, f"{line}\n{done.stdout}\n{done.stderr}"
         if re.fullmatch(r"\d{3}", expected.strip()):
             assert done.stdout.splitlines()[-1] == expected.strip(), (line, done.stdout)
     return printed
