@@ -7,18 +7,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-import uvloop
 
 from jepsen_like.run.proxy import ProxyNetwork
 from jepsen_like.run.system import HEALTHY, Cut, Link
 
 NODES = ("a", "b", "c")
-
-
-@pytest.fixture(scope="module")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """The loop that runs use."""
-    return uvloop.EventLoopPolicy()
 
 
 class Listener:
