@@ -36,6 +36,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from jepsen_like.checkers.foresight import traceless
 from jepsen_like.checkers.history import Operation, by_key
 from jepsen_like.checkers.models import INITIAL, CacheModel, Model, State
 
@@ -115,6 +116,7 @@ class _Search:
         self.unknown = sorted(_useful_unknowns(operations), key=lambda x: x.start)
         self.unknown_starts = [x.start for x in self.unknown]
         self.alike_before = _alike_before(self.unknown)
+        self.foresight = model.foresight(self.known, self.unknown)
         self.model = model
         self.budget = budget
         self.steps = 0
@@ -134,7 +136,7 @@ class _Search:
             low, mask, state = self._absorb(low, mask, state)
             if low == len(self.known):
                 return True
-            if self._is_new(low, mask, used, state):
+            if self._promises(low, mask, state) and self._is_new(low, mask, used, state):
                 self._remember_best(low, mask, state)
                 stack.append((self._moves(low, mask, used, state), mark))
             else:
@@ -188,6 +190,10 @@ class _Search:
                 low += 1
         return low, mask, state
 
+    def _promises(self, low: int, mask: int, state: State) -> bool:
+        """Whether later answers allow the state."""
+        return self.foresight is None or self.foresight.allows(low, mask, state.value)
+
     def _is_new(self, low: int, mask: int, used: int, state: State) -> bool:
         """Remember a configuration; false when it, or one with fewer unknowns used up, has been
         here."""
@@ -239,11 +245,14 @@ class _Search:
 
 def _useful_unknowns(operations: Sequence[Operation]) -> list[Operation]:
     """Operations of unknown outcome that could explain an answer. Reads explain nothing. In a
-    history of reads and plain writes alone, neither does a write whose value nobody read."""
+    history of reads and plain writes alone, neither does a write whose value nobody read; the same
+    goes for transactions of such."""
     unknown = [x for x in operations if x.ok is None and x.op != "get"]
     if all(x.op == "get" or (x.op == "set" and _blind(x)) for x in operations):
         values = {x.result for x in operations if x.ok is True and x.op == "get"}
         return [x for x in unknown if x.args[0] in values]
+    if all(x.op == "txn" for x in operations):
+        return [x for x in unknown if not traceless(x, operations)]
     return unknown
 
 

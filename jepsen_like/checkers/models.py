@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from jepsen_like.checkers import transactions
+from jepsen_like.checkers.foresight import Foresight
 from jepsen_like.checkers.history import Operation
 
 INT64: Final = range(-(2**63), 2**63)
@@ -51,6 +52,12 @@ class Model(Protocol):
 
     def changes_nothing(self, operation: Operation) -> bool:
         """Whether the operation, having answered what it did, changed no state whatever."""
+        ...
+
+    def foresight(
+        self, known: Sequence[Operation], unknown: Sequence[Operation]
+    ) -> Foresight | None:
+        """What the answers of ``known`` rule out, where that is worth a look."""
         ...
 
 
@@ -95,6 +102,12 @@ class CacheModel:
         if operation.op == "txn":
             return transactions.reads_only(operation.args)
         return operation.op == "incr" and operation.result is None
+
+    def foresight(
+        self, known: Sequence[Operation], unknown: Sequence[Operation]
+    ) -> Foresight | None:
+        transactional = bool(known) and all(x.op == "txn" for x in [*known, *unknown])
+        return Foresight(known, unknown) if transactional else None
 
     def step(self, state: State, operation: Operation) -> State | None:
         known, result = operation.ok is True, operation.result

@@ -40,7 +40,7 @@ def run(state: str | None, micros: Sequence[Micro]) -> tuple[str | None, list[An
     """The state after the transaction, and what each part answers. ``None``: nothing was ever
     written. An ``incr`` of a value that is no number answers ``None`` and changes nothing; the
     other parts stand, as in Redis."""
-    values, answers = dict(_values(state)), []
+    values, answers = dict(values_of(state)), []
     for name, key, *arguments in micros:
         answer: Any = None
         if name == "get":
@@ -67,5 +67,6 @@ def _number(value: str, by: int) -> int | None:
 
 
 @lru_cache(maxsize=4096)
-def _values(state: str | None) -> dict[str, str]:
+def values_of(state: str | None) -> dict[str, str]:
+    """Key -> value; not to be changed."""
     return {} if state is None else json.loads(state)

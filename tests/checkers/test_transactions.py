@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jepsen_like.checkers.history import HistoryError, Operation, load, parse
 from jepsen_like.checkers.linearizability import Verdict, check
 from jepsen_like.checkers.transactions import run
+from tests.checkers.test_linearizability import brute_force
 
 
 def txn(start: int, end: int | None, args: list[list[Any]], result: list[Any] | None) -> Operation:
@@ -112,3 +116,57 @@ def test_a_file_keeps_transactions_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text(operation.to_json() + "\n")
     assert load(path) == [operation]
+
+
+# -- what answers rule out ------------------------------------------------------------------------
+
+MICROS = st.sampled_from(["get a", "append a", "append a", "get r", "set r", "append r", "del a"])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Operation]:
+    """Transactions carried out one after the other, of which clients know roughly when; some
+    outcomes are unknown, and answers may be wrong."""
+    state: str | None = None
+    told: list[Operation] = []
+    for place in range(draw(st.integers(2, 5))):
+        micros: list[tuple[str, ...]] = []
+        for number, name in enumerate(draw(st.lists(MICROS, min_size=1, max_size=3))):
+            what, key = name.split()
+            value = (f"{place}{number} ",) if what in ("append", "set") else ()
+            micros.append((what, key, *value))
+        after, answers = run(state, micros)
+        start = 100 + 10 * place - draw(st.integers(0, 25))
+        end: int | None = 100 + 10 * place + draw(st.integers(0, 25))
+        if draw(st.integers(0, 3)) == 0:
+            end, after = None, draw(st.sampled_from([state, after]))
+        elif draw(st.integers(0, 9)) == 0:
+            answers = [draw(st.sampled_from([None, "00 ", "10 ", "00 10 "])) for _ in answers]
+        state = after
+        told.append(txn(start, end, [list(m) for m in micros], answers if end else None))
+    return [replace(operation, index=index) for index, operation in enumerate(told)]
+
+
+@settings(max_examples=600, deadline=None)
+@given(histories())
+def test_the_verdict_is_that_of_brute_force(history: list[Operation]) -> None:
+    expected = Verdict.VALID if brute_force(history) else Verdict.INVALID
+    assert check(history).verdict is expected
+
+
+def test_what_is_read_later_decides_between_appends_at_the_same_time() -> None:
+    """Twenty clients at a time; without a look ahead no end of it is to be seen."""
+    history: list[Operation] = []
+    value = ""
+    for batch in range(5):
+        order = [(batch * 20 + i) * 7 % 100 for i in range(20)]
+        start = batch * 100
+        history += [txn(start, start + 50, [["append", "a", f"{i} "]], [None]) for i in order[::-1]]
+        history.append(txn(start, None, [["set", "r", str(batch)]], None))
+        value += "".join(f"{i} " for i in order)
+        history.append(txn(start + 60, start + 70, [["get", "a"]], [value]))
+    report = check(history, seconds=60, configurations=10_000)
+    assert report.verdict is Verdict.VALID
+    swapped = value.replace(" 7 ", " x ").replace(" 14 ", " 7 ").replace(" x ", " 14 ")
+    history.append(txn(900, 910, [["get", "a"]], [swapped]))
+    assert check(history, seconds=60, configurations=10_000).verdict is Verdict.INVALID

@@ -1,0 +1,76 @@
+"""What the answers of a history of transactions rule out before the search meets them.
+
+A search that tries one order after the other notices a blind write in the wrong place at the next
+read only. With many clients on one tag it would try all orders of what lies between.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from jepsen_like.checkers.history import Operation
+from jepsen_like.checkers.transactions import values_of
+
+_NEVER: Final = 2**63
+
+
+class Foresight:
+    """A value that is only ever appended to has to be a beginning of what is read of it later.
+
+    ``known``: transactions in the order of their positions; ``unknown``: those that may have
+    happened. A key counts up to the first transaction that might set or delete it."""
+
+    def __init__(self, known: Sequence[Operation], unknown: Sequence[Operation]) -> None:
+        self._reads: dict[str, list[tuple[int, str]]] = {}
+        until = _resets([*known, *unknown])
+        for index, operation in enumerate(known):
+            for key, value in _seen(operation):
+                if operation.end is not None and operation.end < until.get(key, _NEVER):
+                    self._reads.setdefault(key, []).append((index, value))
+
+    def allows(self, low: int, mask: int, state: str | None) -> bool:
+        """Whether a configuration may lead to a whole order: all before ``low`` happened, and those
+        at ``low`` and behind it whose bit of ``mask`` is set."""
+        values = values_of(state)
+        for key, reads in self._reads.items():
+            at = bisect_left(reads, (low, ""))
+            while at < len(reads) and mask >> (reads[at][0] - low) & 1:
+                at += 1
+            if at < len(reads) and not reads[at][1].startswith(values.get(key, "")):
+                return False
+        return True
+
+
+def _resets(operations: Sequence[Operation]) -> dict[str, int]:
+    """Key -> when the first transaction begins that does anything but read it and append to it."""
+    first: dict[str, int] = {}
+    for operation in operations:
+        for name, key, *_ in operation.args:
+            if name not in ("get", "append"):
+                first[key] = min(first.get(key, _NEVER), operation.start)
+    return first
+
+
+def _seen(operation: Operation) -> list[tuple[str, str]]:
+    """The keys that a transaction read, and their values; of those that it appended to, longer ones
+    than before, which will do."""
+    parts = zip(operation.args, operation.result, strict=True)
+    return [(key, answer or "") for (name, key, *_), answer in parts if name == "get"]
+
+
+def traceless(operation: Operation, history: Iterable[Operation]) -> bool:
+    """Whether a transaction of unknown outcome explains nothing: it only sets keys, none of what it
+    set was ever read, and nothing but reads and such writes happened to these keys."""
+    values = {key: rest[0] for name, key, *rest in operation.args if name == "set"}
+    if any(name not in ("get", "set") for name, *_ in operation.args):
+        return False
+    for other in history:
+        answers = other.result if other.ok is True else [None] * len(other.args)
+        for (name, key, *_), answer in zip(other.args, answers, strict=True):
+            if key not in values:
+                continue
+            if name not in ("get", "set", "del") or (name == "get" and answer == values[key]):
+                return False
+    return True
