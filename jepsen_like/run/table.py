@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -106,11 +106,20 @@ class One:
         """Its report's."""
         return run_directory(self.asked.out, self.system, self.family, self.seed)
 
+    @property
+    def verdict(self) -> Path:
+        """Of its report."""
+        return self.directory / "verdict.json"
+
+    @property
+    def log(self) -> Path:
+        """What it said. Beside its directory, which has to be empty when it starts."""
+        return self.directory.with_suffix(".log")
+
     def facts(self) -> Facts | None:
         """Its verdict, when it was played to the end, or as far as a violation. ``UsageError``."""
-        path = self.directory / "verdict.json"
         try:
-            facts: Facts = json.loads(path.read_text(encoding="utf-8"))
+            facts: Facts = json.loads(self.verdict.read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):  # killed while it wrote
             return None
         if facts["seconds"] != self.asked.seconds:
@@ -122,10 +131,14 @@ class One:
 
     def result(self) -> Result:
         """What came of it. ``UsageError``."""
-        return result_of(self.facts(), self.system, self.family, self.seed)
+        found = result_of(self.facts(), self.system, self.family, self.seed)
+        if self.log.exists() and not self.verdict.exists():
+            said = self.log.read_text(encoding="utf-8", errors="replace").strip()
+            return replace(found, why=said.rpartition("\n")[2] or found.why)
+        return found
 
     async def play(self) -> None:
-        """Its process, from beginning to end; what it says goes to a file beside its directory."""
+        """Its process, from beginning to end."""
         if self.directory.exists():
             shutil.rmtree(self.directory)  # it never ended
         self.directory.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +149,7 @@ class One:
         command += ["--seconds", str(self.asked.seconds), "--seed", str(self.seed)]
         command += ["--faults", self.family, "--schedule", str(schedule)]
         command += ["--out", str(self.directory)]
-        with self.directory.with_suffix(".log").open("w", encoding="utf-8") as log:
+        with self.log.open("w", encoding="utf-8") as log:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=subprocess.DEVNULL,
@@ -149,6 +162,9 @@ class One:
             except asyncio.CancelledError:
                 await _end(process)
                 raise
+        if self.result().verdict is Verdict.VALID:
+            # A hundred megabytes each; what nodes that did wrong had on disk may tell why.
+            shutil.rmtree(self.directory / "nodes" / "data", ignore_errors=True)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -164,8 +180,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def asked_of(arguments: argparse.Namespace) -> Asked:
     """What the options mean. ``UsageError``, ``StartError`` when a system cannot run here."""
-    if arguments.seconds <= 0 or arguments.seeds < 1 or arguments.jobs < 1:
-        raise UsageError("--seconds, --seeds and --jobs are to be positive")
+    if arguments.seconds <= nemeses.FIRST_S:
+        raise UsageError(f"--seconds: no fault comes before second {nemeses.FIRST_S:g}; give more")
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise UsageError("--seeds and --jobs are to be positive")
     systems = tuple(dict.fromkeys(name for name in arguments.systems.split(",") if name))
     if unknown := [name for name in systems if name not in SYSTEMS]:
         raise UsageError(f"unknown systems {', '.join(unknown)}; known: {', '.join(SYSTEMS)}")
@@ -223,23 +241,22 @@ async def _play(asked: Asked, runs: Sequence[One], jobs: int) -> bool:
 
 async def _all(asked: Asked, runs: Sequence[One], jobs: int) -> None:
     total = len(asked.runs())
-    done = total - len(runs)
-    if done:
-        print(f"{done} of {total} runs are there already", file=sys.stderr)
-    slots = asyncio.Semaphore(jobs)
+    there = done = total - len(runs)
+    if there:
+        print(f"{there} of {total} runs are there already", file=sys.stderr)
+    slots, began = asyncio.Semaphore(jobs), time.monotonic()
 
     async def play(one: One) -> None:
         nonlocal done
         async with slots:
             print(f"{'':9}{one} ...", file=sys.stderr, flush=True)
-            started = time.monotonic()
             await one.play()
-            seconds = time.monotonic() - started
         done += 1
+        left_s = (time.monotonic() - began) / (done - there) * (total - done)
         cell = Cell((one.result(),))
         print(
             f"{done:>4}/{total:<4}{one}: {cell.text}, {percent(cell.availability)} available"
-            f" ({seconds:.0f} s)",
+            f" (about {left_s / 60:.0f} min left)",
             file=sys.stderr,
             flush=True,
         )

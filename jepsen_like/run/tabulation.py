@@ -69,7 +69,7 @@ class Result:
     kinds: tuple[str, ...] = ()
     """Of the violations it is convicted of, as the judges name them."""
     late: tuple[str, ...] = ()
-    """Of those that convict no control: it did not come back in time."""
+    """Of those that convict no control: it did not come back, or not in time."""
     why: str = ""
     """Why it is not judged."""
     operations: int = 0
@@ -132,7 +132,6 @@ class Cell:
     @property
     def text(self) -> str:
         """The verdict in words."""
-        late = sum(bool(result.late) for result in self.results)
         parts = []
         for verdict, word in ((Verdict.INVALID, "convicted"), (Verdict.UNDECIDED, "not judged")):
             found = [result for result in self.results if result.verdict is verdict]
@@ -140,8 +139,10 @@ class Cell:
                 reasons = {x for result in found for x in (*result.kinds, result.why) if x}
                 count = f"{len(found)} of {len(self.results)}"
                 parts.append(f"{word} {count}: {', '.join(sorted(reasons))}")
+        late = [result for result in self.results if result.late]
         if late:
-            parts.append(f"did not come back in time {late} of {len(self.results)}")
+            kinds = sorted({kind for result in late for kind in result.late})
+            parts.append(f"{', '.join(kinds)} {len(late)} of {len(self.results)}")
         if self.verdict is Verdict.VALID:
             parts.insert(0, "valid")
         return "; ".join(parts)
@@ -193,7 +194,7 @@ def markdown(table: Table) -> str:
     lines = [_line(heads), _line(["---"] * len(heads))]
     for nemesis, row in table.rows.items():
         cells = [_shown(row[system]) for system in table.systems]
-        lines.append(_line((nemesis, FINDS[nemesis], *cells)))
+        lines.append(_line((nemesis, FINDS[nemesis], *(x.replace("|", "\\|") for x in cells))))
     return "\n".join([table.caption, "", *lines]) + "\n"
 
 
