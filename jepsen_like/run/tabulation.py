@@ -216,7 +216,6 @@ def as_json(table: Table) -> str:
         "seconds": table.seconds,
         "seeds": table.seeds,
         "systems": table.systems,
-        "raftcache": table.verdict.name.lower(),
         "rows": [
             {
                 "nemesis": nemesis,

@@ -148,7 +148,7 @@ def test_the_page_needs_only_the_reports_beside_it() -> None:
 def test_json_says_everything_of_each_run() -> None:
     found = json.loads(tabulation.as_json(table(local=cell(facts(STALE), None), netns=None)))
     row = found["rows"][0]
-    assert found["raftcache"] == "invalid" and row["nemesis"] == NEMESIS
+    assert row["nemesis"] == NEMESIS and row["finds"] == tabulation.FINDS[NEMESIS]
     assert row["cells"]["netns"] is None
     first, second = row["cells"]["local"]["runs"]
     assert (first["verdict"], first["kinds"], first["operations"]) == ("invalid", [STALE], 200)
