@@ -190,7 +190,7 @@ def asked_of(arguments: argparse.Namespace) -> Asked:
     families = nemeses.FAMILIES if arguments.faults == "all" else named(arguments.faults)
     if not systems or not families:
         raise UsageError("name a system and a fault at least")
-    return Asked(
+    asked = Asked(
         out=arguments.out.absolute(),
         systems=systems,
         families=families,
@@ -198,6 +198,9 @@ def asked_of(arguments: argparse.Namespace) -> Asked:
         seconds=arguments.seconds,
         seeds=arguments.seeds,
     )
+    if not asked.runs():
+        raise UsageError(f"{arguments.systems} cannot be given {arguments.faults}")
+    return asked
 
 
 def _able(system: str) -> frozenset[str]:

@@ -214,6 +214,7 @@ def command(out: Path, *more: str) -> list[str]:
         (["--systems", "local,etc"], "unknown systems etc; known: docker, local"),
         (["--faults", "kil"], "unknown faults kil; known: partition-halves"),
         (["--faults", "none"], "name a system and a fault at least"),
+        (["--faults", "duplicate"], "local cannot be given duplicate"),
         (["--seconds", "2"], "no fault comes before second 2"),
         (["--jobs", "0"], "are to be positive"),
     ],
