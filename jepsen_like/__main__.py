@@ -1,4 +1,4 @@
-"""``python -m jepsen_like check FILE``, ``sim``, ``run`` and ``judge DIR``."""
+"""``python -m jepsen_like check FILE``, ``sim``, ``run``, ``judge DIR`` and ``table``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     simulation = commands.add_parser("sim", help="run clusters under virtual time")
     real = commands.add_parser("run", help="run clusters of real processes under real faults")
     again = commands.add_parser("judge", help="judge the history of a run once more")
+    table = commands.add_parser("table", help="run each nemesis alone, and tabulate the verdicts")
     given = sys.argv[1:] if arguments is None else arguments
     if "sim" in given[:1]:  # judging a history must not need the system that made it
         from jepsen_like.sim.command import add_arguments
@@ -38,6 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from jepsen_like.run.again import add_arguments as add_judge_arguments
 
         add_judge_arguments(again)
+    if "table" in given[:1]:
+        from jepsen_like.run.table import add_arguments as add_table_arguments
+
+        add_table_arguments(table)
     options = parser.parse_args(given)
     status: int = options.run(options)
     return status

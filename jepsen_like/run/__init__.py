@@ -8,6 +8,7 @@
 ``workloads``   who asks what, on which keys, and when a key's history is closed
 ``nemeses``     the faults, drawn from a seed before the run starts
 ``runner``      clients, faults, progress; ``judge`` decides key by key, in a process of its own
+``table``       a run of each nemesis on each system; ``tabulation`` draws what came of them
 
 Nothing here knows virtual time: that is ``jepsen_like.sim``. Both write the same histories and ask
 the same checkers.

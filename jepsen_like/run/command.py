@@ -85,16 +85,21 @@ def _split(text: str) -> list[str]:
     return [name for name in text.split(",") if name and name != "none"]
 
 
+def named(text: str) -> tuple[str, ...]:
+    """The nemeses that are named one by one, or by the part before the dash. ``UsageError``."""
+    try:
+        return expand(_split(text), nemeses.FAMILIES)
+    except ValueError as error:
+        known = ", ".join(nemeses.FAMILIES)
+        raise UsageError(f"unknown faults {error}; known: {known}") from None
+
+
 def families_of(text: str, system: System, durable: bool) -> tuple[str, ...]:
     """The nemeses that ``--faults`` means. ``UsageError``."""
     able = nemeses.possible(system, durable=durable)
     if text == "all":
         return able
-    try:
-        wanted = expand(_split(text), nemeses.FAMILIES)
-    except ValueError as error:
-        known = ", ".join(nemeses.FAMILIES)
-        raise UsageError(f"unknown faults {error}; known: {known}") from None
+    wanted = named(text)
     chosen = tuple(name for name in wanted if name in able)
     if wanted and not chosen:
         raise UsageError(f"{system.name} cannot be given {text}; it can: {', '.join(able)}")
@@ -171,10 +176,10 @@ def command(arguments: argparse.Namespace) -> int:
         system = make(arguments.system, options_of(arguments))
         plan = plan_of(arguments, system)
     except (UsageError, StartError) as error:
-        return _failed(str(error))
+        return failed("run", str(error))
     out = (arguments.out or Path(f"run-{arguments.system}-{arguments.seed}")).absolute()
     if out.exists() and any(out.iterdir()):
-        return _failed(f"--out {out}: is not empty; choose another directory, or remove it")
+        return failed("run", f"--out {out}: is not empty; choose another directory, or remove it")
     out.mkdir(parents=True, exist_ok=True)
     schedules.save(plan.faults, out / "schedule.jsonl")
     started = time.time()
@@ -183,7 +188,7 @@ def command(arguments: argparse.Namespace) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(_play(run))
     except StartError as error:
-        return _failed(str(error))
+        return failed("run", str(error))
     facts = report.facts(arguments.system, system, plan, outcome, started)
     report.write(out, facts, outcome)
     print(report.summary(facts))
@@ -199,7 +204,8 @@ async def _play(run: Run) -> Outcome:
         return await run.play()
 
 
-def _failed(message: str) -> int:
+def failed(name: str, message: str) -> int:
+    """Say why the command did nothing; its exit status."""
     for line in message.splitlines():
-        print(f"jepsen_like run: {line}", file=sys.stderr)
+        print(f"jepsen_like {name}: {line}", file=sys.stderr)
     return int(Verdict.UNDECIDED)

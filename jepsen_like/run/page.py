@@ -86,8 +86,8 @@ def _sentence(facts: dict[str, Any]) -> str:
     return (
         f"{facts['operations']:,} operations in {facts['load_s']:.0f} s"
         f" ({facts['operations_per_s']:,.0f} a second) on {facts['keys_judged']:,} keys;"
-        f" {_percent(facts['availability'])} succeeded,"
-        f" {_percent(facts['availability_with_majority'])} of those that began while every part"
+        f" {percent(facts['availability'])} succeeded,"
+        f" {percent(facts['availability_with_majority'])} of those that began while every part"
         f" had a majority; p50 {latency['p50']} ms, p99 {latency['p99']} ms."
     )
 
@@ -155,8 +155,8 @@ def _tables(facts: dict[str, Any]) -> list[str]:
                 row["times"],
                 f"{row['seconds']:.1f} s",
                 f"{row['operations']:,}",
-                _percent(row["availability"]),
-                _percent(row["availability_with_majority"]),
+                percent(row["availability"]),
+                percent(row["availability_with_majority"]),
             )
             for family, row in facts["faults"].items()
         ]
@@ -205,5 +205,6 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share of what there was; nothing has none."""
     return "-" if share is None else f"{share:.3%}"

@@ -148,7 +148,7 @@ class ProcessSystem:
                         cwd=self.directory,
                         # A group of its own: a Ctrl-C in the terminal is for the run.
                         process_group=0,
-                        preexec_fn=_die_with(os.getpid()),
+                        preexec_fn=die_with(os.getpid()),
                     )
                 )
         self._processes[node] = processes
@@ -233,7 +233,7 @@ class ProcessSystem:
         return False
 
 
-def _die_with(parent: int) -> Callable[[], Any]:
+def die_with(parent: int) -> Callable[[], Any]:
     """To be called in the child: end when the parent does."""
 
     def prepare() -> None:

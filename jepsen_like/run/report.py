@@ -177,9 +177,9 @@ def summary(facts: Facts) -> str:
     lines += [
         f"{facts['verdict']}: {facts['operations']} operations in {facts['load_s']:.0f} s"
         f" ({facts['operations_per_s']:.0f}/s), {facts['keys_judged']} keys judged",
-        f"succeeded: {_percent(facts['availability'])} of all,"
-        f" {_percent(facts['availability_with_majority'])} of those begun while every part had a"
-        f" majority ({facts['without_majority_s']:.1f} s without)",
+        f"succeeded: {page.percent(facts['availability'])} of all,"
+        f" {page.percent(facts['availability_with_majority'])} of those begun while every part had"
+        f" a majority ({facts['without_majority_s']:.1f} s without)",
         f"latency p50 {latency['p50']} ms, p99 {latency['p99']} ms (medians of seconds),"
         f" longest {latency['max']} ms",
         f"recovery after {len(facts['episodes'])} episodes of faults:"
@@ -188,11 +188,7 @@ def summary(facts: Facts) -> str:
     for family, row in facts["faults"].items():
         lines.append(
             f"  {family:<18} {row['times']:>3} times {row['seconds']:>7.1f} s"
-            f"  succeeded {_percent(row['availability'])},"
-            f" with majority {_percent(row['availability_with_majority'])}"
+            f"  succeeded {page.percent(row['availability'])},"
+            f" with majority {page.percent(row['availability_with_majority'])}"
         )
     return "\n".join(lines)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.3%}"

@@ -18,6 +18,8 @@ SYSTEMS: Final = {
     "pysyncobj": "jepsen_like.run.controls.stock_pysyncobj:pysyncobj",
 }
 """Name -> module and function (``system.Factory``)."""
+CONTROLS: Final = frozenset({"etcd", "redis-replicated", "pysyncobj"})
+"""Systems of others; the rest of them are raftcache."""
 
 
 def make(name: str, options: Options) -> System:
