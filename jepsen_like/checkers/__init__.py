@@ -9,7 +9,10 @@ A history is a file of JSON lines, one operation each (``history.py``)::
 ``result`` was its answer. ``ok`` false: it certainly did not happen. ``ok`` null: nobody knows; it
 may have taken effect at any time after ``start``, or may still do so, or never. Values are strings
 (anything else means its JSON text) or null for "no such key". ``args``, ``result`` and ``end`` may
-be left out where they would be empty or null; flags may be 1 and 0.
+be left out where they would be empty or null; flags may be 1 and 0. Operations may have a number
+``pipeline``: those with the same one, which have the same ``start`` and ``end``, were sent together
+on a connection that promises their order, so that those of a key that happened did so in the order
+of the file.
 
 ====== =================== ======================================================================
 op     args                result, when ``ok`` is true

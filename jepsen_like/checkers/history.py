@@ -40,6 +40,7 @@ class Operation:
     ok: bool | None
     index: int = -1
     """Position in the history: how reports name the operation."""
+    pipeline: int | None = None
 
     def __str__(self) -> str:
         arguments = ", ".join(json.dumps(argument) for argument in self.args)
@@ -52,7 +53,10 @@ class Operation:
 
     def to_json(self) -> str:
         names = ("process", "op", "key", "args", "result", "start", "end", "ok")
-        return json.dumps({name: getattr(self, name) for name in names})
+        fields = {name: getattr(self, name) for name in names}
+        if self.pipeline is not None:
+            fields["pipeline"] = self.pipeline
+        return json.dumps(fields)
 
 
 def parse(line: str, index: int) -> Operation:
@@ -69,6 +73,7 @@ def parse(line: str, index: int) -> Operation:
             end=None if fields.get("end") is None else int(fields["end"]),
             ok=fields["ok"],
             index=index,
+            pipeline=None if fields.get("pipeline") is None else int(fields["pipeline"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HistoryError(f"line {index + 1}: {type(error).__name__}: {error}") from error

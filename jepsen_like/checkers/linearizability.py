@@ -8,14 +8,17 @@ resolution, and two equal readings do not tell which came first; taking the more
 can only acquit, never convict wrongly. Operations with equal starts are concurrent for the same
 reason, so their order in the file does not matter.
 
+**Pipelines**: an operation that was sent in one message with others, and after them, does not come
+before they are linearized (those that certainly happened; one of unknown outcome may come later).
+
 **Never twice** (Lowe): a configuration that was visited is not visited again. The operations that
 certainly happened are kept as (how many leading ones are linearized, bits of those beyond), so a
 configuration is small however long the history is.
 
 **No choice where none matters**: an operation that changes nothing in any state (a read, a failed
 cas) is linearized as soon as it can come next. In any explanation that places it later, it can be
-moved here: it may come next, and nobody misses it there. (Not so a write that happens to leave the
-state as it is here: later it might have changed it.)
+moved here: it may come next, nobody misses it there, and what has to follow it still does. (Not so
+a write that happens to leave the state as it is here: later it might have changed it.)
 
 **Unknown outcomes** never end: they may come anywhere after their start, or not at all. They are
 tried last, when nothing that certainly happened fits; those that would change nothing are not
@@ -112,6 +115,7 @@ class _Search:
         self.known = sorted(happened, key=lambda x: (x.start, x.end))
         self.starts = [x.start for x in self.known]
         self.ends = [NEVER if x.end is None else x.end for x in self.known]
+        self.pipelined_after = _pipelined_after(self.known)
         self.pure = [model.changes_nothing(x) for x in self.known]
         self.unknown = sorted(_useful_unknowns(operations), key=lambda x: x.start)
         self.unknown_starts = [x.start for x in self.unknown]
@@ -164,10 +168,12 @@ class _Search:
         found: list[int] = []
         horizon = NEVER
         index, bits = low, mask
-        starts, ends = self.starts, self.ends
+        starts, ends, pipelined_after = self.starts, self.ends, self.pipelined_after
         while index < len(starts) and starts[index] <= horizon:
             if not bits & 1:
-                found.append(index)
+                before = pipelined_after[index]
+                if before < low or mask >> (before - low) & 1:
+                    found.append(index)
                 if ends[index] < horizon:
                     horizon = ends[index]
             bits >>= 1
@@ -241,6 +247,19 @@ class _Search:
             self.best_depth = depth
             self.best = list(self.path)
             self.best_at = (low, mask, state)
+
+
+def _pipelined_after(known: Sequence[Operation]) -> list[int]:
+    """For each the place of the one before it in its pipeline, which has the same start and end;
+    -1 when there is none."""
+    last: dict[int, int] = {}
+    before: list[int] = []
+    for place, operation in enumerate(known):
+        number = operation.pipeline
+        before.append(-1 if number is None else last.get(number, -1))
+        if number is not None:
+            last[number] = place
+    return before
 
 
 def _useful_unknowns(operations: Sequence[Operation]) -> list[Operation]:

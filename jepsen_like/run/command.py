@@ -120,7 +120,17 @@ def workloads_of(text: str, system: System) -> tuple[str, ...]:
     return tuple(name for name in workloads.NAMES if name in wanted)
 
 
-def options_of(arguments: argparse.Namespace) -> Options:
+def schedule_of(arguments: argparse.Namespace) -> tuple[Fault, ...] | None:
+    """The faults of ``--schedule``, if it was given. ``UsageError``."""
+    if arguments.schedule is None:
+        return None
+    try:
+        return tuple(schedules.load(arguments.schedule))
+    except (OSError, schedules.ScheduleError) as error:
+        raise UsageError(f"--schedule: {error}") from None
+
+
+def options_of(arguments: argparse.Namespace, scheduled: Sequence[Fault] | None) -> Options:
     """What the system is told. ``UsageError``."""
     settings = {}
     for text in arguments.setting:
@@ -128,6 +138,9 @@ def options_of(arguments: argparse.Namespace) -> Options:
         if not separator:
             raise UsageError(f"--setting {text}: write NAME=VALUE")
         settings[name] = value
+    named = _split(arguments.faults)
+    if scheduled is not None:
+        named = [fault.family for fault in scheduled]
     chosen = arguments.workloads == "all" or "eviction" in _split(arguments.workloads)
     return Options(
         nodes=arguments.nodes,
@@ -135,22 +148,21 @@ def options_of(arguments: argparse.Namespace) -> Options:
         durable=arguments.durable,
         seed=arguments.seed,
         small_memory=chosen,
-        small_disks=any(name in ("disk", "disk-full") for name in _split(arguments.faults)),
+        small_disks=any(name == "disk" or name.startswith("disk-full") for name in named),
         settings=settings,
     )
 
 
-def plan_of(arguments: argparse.Namespace, system: System) -> Plan:
+def plan_of(
+    arguments: argparse.Namespace, system: System, scheduled: Sequence[Fault] | None
+) -> Plan:
     """The run. ``UsageError``."""
     if arguments.seconds <= 0 or arguments.concurrency < 1 or arguments.rate < 0:
         raise UsageError("--seconds and --concurrency are to be positive, --rate not negative")
     families = families_of(arguments.faults, system, arguments.durable)
     faults: Sequence[Fault] = faults_of(arguments.seed, arguments.seconds, families)
-    if arguments.schedule is not None:
-        try:
-            faults = schedules.load(arguments.schedule)
-        except (OSError, schedules.ScheduleError) as error:
-            raise UsageError(f"--schedule: {error}") from None
+    if scheduled is not None:
+        faults = scheduled
         able = nemeses.possible(system, durable=arguments.durable)
         for fault in faults:
             if fault.family not in able:
@@ -173,8 +185,9 @@ def command(arguments: argparse.Namespace) -> int:
     """Exit status: 0 nothing wrong, 1 a violation, 2 could not judge, did not run, or wrong
     usage."""
     try:
-        system = make(arguments.system, options_of(arguments))
-        plan = plan_of(arguments, system)
+        scheduled = schedule_of(arguments)
+        system = make(arguments.system, options_of(arguments, scheduled))
+        plan = plan_of(arguments, system, scheduled)
     except (UsageError, StartError) as error:
         return failed("run", str(error))
     out = (arguments.out or Path(f"run-{arguments.system}-{arguments.seed}")).absolute()

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from jepsen_like.run.http_answers import Answer, Answers
-from jepsen_like.run.system import Refused, Unknown
+from jepsen_like.run.system import Refused, StorageFull, Unknown
 from jepsen_like.run.wire import Connection
 
 REMEMBERED: Final = 50_000
@@ -75,6 +75,8 @@ class HttpClient:
                 return answer.status == 204
             case "txn":
                 return await self._txn(args, timeout_s, headers)
+            case "batch":
+                return await self._batch(args, timeout_s)
         raise ValueError(f"HTTP clients cannot {op}")
 
     async def close(self) -> None:
@@ -102,7 +104,9 @@ class HttpClient:
         target = f"{path}?{query}{'&' if query else ''}timeout={patience_ms}ms"
         answer = await self.request(method, target, body, timeout_s, headers)
         if answer.status == 503:
-            raise Refused(answer.body.decode(errors="replace"))
+            problem = answer.body.decode(errors="replace")
+            full = json.loads(problem)["type"].endswith("storage-full")
+            raise StorageFull(problem) if full else Refused(problem)
         if answer.status == 504:
             raise Unknown(answer.body.decode(errors="replace"))
         return answer
@@ -154,36 +158,80 @@ class HttpClient:
         return True
 
     async def _txn(self, micros: tuple[Any, ...], timeout_s: float, headers: bytes) -> list[Any]:
-        operations: list[dict[str, Any]] = []
-        for name, key, *arguments in micros:
-            operation = {"op": "delete" if name == "del" else name, "key": key}
-            if name == "set":
-                operation["value"] = arguments[0]
-            elif name == "incr":
-                operation["by"] = arguments[0]
-            elif name not in ("get", "del"):
-                raise ValueError(f"HTTP batches cannot {name}")
-            operations.append(operation)
-        body = json.dumps({"atomic": True, "operations": operations}).encode()
-        answer = await self._asked("POST", "/v1/batch", "", body, timeout_s, headers)
+        operations = [_operation(*micro) for micro in micros]
+        body = {"atomic": True, "operations": operations}
+        results = await self._results(body, timeout_s, headers)
+        for result in sorted(results, key=lambda x: -x["code"]):
+            _checked(result)  # doubts first: then nobody knows of the others either
+        found = [_meaning(x[0], result) for x, result in zip(micros, results, strict=True)]
+        return [
+            result if micro[0] in ("get", "incr") else None
+            for micro, result in zip(micros, found, strict=True)
+        ]
+
+    async def _batch(self, parts: tuple[Any, ...], timeout_s: float) -> list[Any]:
+        operations = [_operation(name, key, *args) for name, key, args in parts]
+        answers = await self._results(operations, timeout_s, b"")
+        results: list[Any] = []
+        for (name, key, args), answer in zip(parts, answers, strict=True):
+            try:
+                result = _meaning(name, _checked(answer))
+            except (Refused, Unknown) as error:
+                result = error
+            else:
+                value = result if name == "get" else args[0] if name == "set" else None
+                if value is not None:
+                    self._versions.learn(key, value, b'"%d"' % answer["version"])
+            results.append(result)
+        return results
+
+    async def _results(self, body: Any, timeout_s: float, headers: bytes) -> list[dict[str, Any]]:
+        """How each operation of a batch ended."""
+        packed = json.dumps(body).encode()
+        answer = await self._asked("POST", "/v1/batch", "", packed, timeout_s, headers)
         if answer.status != 200:
             raise ValueError(f"{answer.status} {answer.body!r} to a batch")
-        results = json.loads(answer.body)["results"]
-        codes = [result["code"] for result in results]
-        if 504 in codes:
-            raise Unknown(answer.body.decode())
-        if 503 in codes or 424 in codes:
-            raise Refused(answer.body.decode())
-        return [_part(micro, result) for micro, result in zip(micros, results, strict=True)]
+        results: list[dict[str, Any]] = json.loads(answer.body)["results"]
+        return results
 
 
-def _part(micro: list[Any], result: dict[str, Any]) -> Any:
-    """What one operation of a batch found."""
-    name, code = micro[0], result["code"]
-    if name == "get" and code in (200, 404):
-        return result.get("value")
-    if name == "incr" and code in (200, 201):
-        return result["value"]
-    if (name == "set" and code in (200, 201)) or (name == "del" and code in (200, 204, 404)):
-        return None
-    raise ValueError(f"{result} to {micro}")
+def _operation(name: str, key: str, *args: Any) -> dict[str, Any]:
+    """An operation as batches have it."""
+    match name:
+        case "get":
+            return {"op": "get", "key": key}
+        case "set":
+            return {"op": "set", "key": key, "value": args[0]}
+        case "incr":
+            return {"op": "incr", "key": key, "by": args[0]}
+        case "del":
+            return {"op": "delete", "key": key}
+    raise ValueError(f"HTTP batches cannot {name}")
+
+
+def _checked(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of an operation of a batch, unless it was not done or nobody knows."""
+    match result["code"]:
+        case 504:
+            raise Unknown(str(result))
+        case 503 if result["status"] == "storage_full":
+            raise StorageFull(str(result))
+        case 503 | 424:
+            raise Refused(str(result))
+    return result
+
+
+def _meaning(name: str, result: dict[str, Any]) -> Any:
+    """What an operation of a batch found."""
+    match name, result["code"]:
+        case ("get", 200 | 404):
+            return result.get("value")
+        case ("set", (200 | 201) as code):
+            return code == 201
+        case ("incr", 200 | 201):
+            return result["value"]
+        case ("incr", 409):
+            return None
+        case ("del", (200 | 204 | 404) as code):
+            return code != 404
+    raise ValueError(f"{result} to a {name}")

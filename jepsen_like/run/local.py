@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,9 +33,10 @@ from jepsen_like.run.system import (
 from raftcache.config.settings import ENV_PREFIX
 from raftcache.demo import serve_command, settings_toml, write_private
 from raftcache.partition import SlotMap, place_groups
+from raftcache.units import parse_duration_ms
 
-RESP_OPERATIONS: Final = frozenset({"get", "set", "ttl", "cas", "incr", "del", "txn", "append"})
-HTTP_OPERATIONS: Final = frozenset(OPERATIONS) - {"append"}
+RESP_OPERATIONS: Final = frozenset(OPERATIONS) - {"lease", "once"}
+HTTP_OPERATIONS: Final = frozenset(OPERATIONS) - {"append", "order"}
 ASK_TIMEOUT_S: Final = 0.5
 """Of questions about the cluster's state."""
 SMALL: Final = {"max_memory": "48mb", "log_retention": "12mb"}
@@ -42,6 +44,8 @@ SMALL: Final = {"max_memory": "48mb", "log_retention": "12mb"}
 of idempotency keys still fit."""
 LOG_RETENTION: Final = "2mb"
 """Little: a node that was away for seconds is sent a snapshot."""
+READONLY_MS: Final = (20, 100, 1000)
+"""How old what a READONLY connection reads may be: one of these, by the seed."""
 TIMEOUT: Final = "1s"
 """Of a command that names none, as those of Redis's protocol."""
 
@@ -53,7 +57,6 @@ class Raftcache(ProcessSystem):
     services = ("peer", "http", "resp")
     operations = frozenset(OPERATIONS)
     protocols = ("http", "resp")
-    staleness_ms = (10, 100, 1000)
     ttl_slack_ms = 2.0
     """Clocks are read in milliseconds."""
     ttl_drift = 0.05
@@ -67,7 +70,10 @@ class Raftcache(ProcessSystem):
         self._replication = int(options.settings.get("replication", min(3, options.nodes)))
         self._durable = options.durable
         self._small_memory = options.small_memory
-        self._own_settings = dict(options.settings)
+        drawn = random.Random(f"run/{options.seed}/readonly").choice(READONLY_MS)
+        readonly = options.settings.get("readonly_staleness", f"{drawn}ms")
+        self._own_settings = {**options.settings, "readonly_staleness": readonly}
+        self.staleness_ms = {"http": (10, 100, 1000), "resp": (parse_duration_ms(readonly),)}
         self._slots = SlotMap(self._groups)
         self._versions = Versions()
         self._askers: dict[str, HttpClient] = {}
@@ -134,7 +140,7 @@ class Raftcache(ProcessSystem):
         await super().stop()
 
     def supports(self, protocol: str, op: str) -> bool:
-        """Tokens, leases and stale reads are HTTP's; only Redis's protocol can append."""
+        """Tokens and leases are HTTP's; only Redis's protocol can append, and promises an order."""
         return op in (HTTP_OPERATIONS if protocol == "http" else RESP_OPERATIONS)
 
     def connect(self, node: str, protocol: str) -> Client:

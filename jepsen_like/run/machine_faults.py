@@ -134,12 +134,15 @@ class Machine:
             self._mounted[node] = path
 
     def fill(self, node: str, full: bool) -> None:
-        """Leave no space on the node's disk, or give it back."""
+        """Leave no space on the node's disk, or give it back. To be repeated: what was deleted
+        since is taken, too."""
         path = self._mounted[node]
         size = DISK_BYTES
         if full:
             space = os.statvfs(path)
             size = (space.f_blocks - space.f_bfree) * space.f_frsize + SPARE_BYTES
+            if size >= space.f_blocks * space.f_frsize:
+                return
         _run("mount", "-o", f"remount,size={size}", str(path))
 
     async def close(self) -> None:

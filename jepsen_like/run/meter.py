@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from jepsen_like.run.system import Refused, StorageFull, Unknown
+
 SLICE_S: Final = 0.1
 SLOW_S: Final = 0.5
 """An answer that took longer does not show a cluster that has recovered."""
@@ -44,6 +46,10 @@ class Meter:
     by_op: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     """Why attempts failed, the start of each message."""
+    full_attempts: int = 0
+    """Attempts that were refused because disks were full."""
+    full_by_op: Counter[str] = field(default_factory=Counter)
+    """Operations that failed because their last attempt was."""
     _latencies: list[float] = field(default_factory=list)
     _second: int = 0
 
@@ -66,6 +72,12 @@ class Meter:
             begun.failed += 1
         if ok is not True or latency_s > SLOW_S:
             begun.last_bad_s = max(begun.last_bad_s, end_s)
+
+    def attempt_failed(self, why: Refused | Unknown) -> None:
+        """An attempt was refused, or its outcome is unknown."""
+        word = "refused" if isinstance(why, Refused) else "unknown"
+        self.reasons[f"{word}: {str(why)[:70]}"] += 1
+        self.full_attempts += isinstance(why, StorageFull)
 
     def _at(self, second: int) -> Second:
         while len(self.seconds) <= second:

@@ -21,7 +21,7 @@ Action = Callable[[Stage, random.Random, float], Awaitable[None]]
 FIRST_S: Final = 2.0
 """Peace before the first fault."""
 LONGEST_S: Final = 8.0
-FULL_DISK_S: Final = 6.0
+FULL_DISK_S: Final = 10.0
 QUIET_S: Final = (2.0, 4.0)
 
 
@@ -255,21 +255,22 @@ async def _slow_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
             await stage.system.slow_disk(node, 0.0)
 
 
+async def _full_disks(stage: Stage, family: str, nodes: Sequence[str], seconds: float) -> None:
+    """Long enough for what was allocated ahead to be used up (``filler``)."""
+    async with stage.band(family, " ".join(nodes)):
+        await stage.full_disks(nodes, max(seconds, FULL_DISK_S))
+
+
 async def _full_disk(stage: Stage, draw: random.Random, seconds: float) -> None:
-    """With large writes meanwhile: what was allocated ahead is used up first."""
-    node = draw.choice(stage.nodes)
-    seconds = max(seconds, FULL_DISK_S)
-    async with stage.band("disk-full", node):
-        stage.full[node] += 1
-        stage.pressure += 1
-        await stage.system.fill_disk(node, True)
-        try:
-            await stage.sleep(seconds)
-        finally:
-            stage.pressure -= 1
-            stage.full[node] -= 1
-            if not stage.full[node]:
-                await stage.system.fill_disk(node, False)
+    """Others have space, so that they are to lead."""
+    await _full_disks(stage, "disk-full-one", [draw.choice(stage.nodes)], seconds)
+
+
+async def _full_majority(stage: Stage, draw: random.Random, seconds: float) -> None:
+    """Of some part, which has to refuse writes then."""
+    part = draw.choice(stage.system.replicas)
+    nodes = draw.sample(part, len(part) // 2 + 1)
+    await _full_disks(stage, "disk-full-majority", nodes, seconds)
 
 
 async def _clock(stage: Stage, draw: random.Random, seconds: float) -> None:
@@ -329,7 +330,8 @@ NEMESES: Final[dict[str, Nemesis]] = {
     "transfer-storm": _of(_storm, _K.TRANSFER),
     "pressure": _of(_pressure, _K.PRESSURE, peers=False),
     "disk-slow": _of(_slow_disk, _K.SLOW_DISK),
-    "disk-full": _of(_full_disk, _K.FULL_DISK),
+    "disk-full-one": _of(_full_disk, _K.FULL_DISK),
+    "disk-full-majority": _of(_full_majority, _K.FULL_DISK, peers=False),
     "clock": _of(_clock, _K.CLOCK, peers=False),
 }
 """What ``--faults`` may name, or the part before the first dash (``partition``, ``kill``)."""

@@ -181,6 +181,14 @@ def _tables(facts: dict[str, Any]) -> list[str]:
             " half a second had ended, of those that began when all was repaired. The slowest:</p>",
             _table(("faults", "from", "to", "recovered after"), recovered),
         ]
+    full = facts["storage_full"]
+    if full["attempts"]:
+        parts += [
+            "<h2>Full disks</h2>",
+            f"<p>{full['attempts']:,} attempts were refused because there was no space on disk;"
+            f" {full['operations']:,} operations failed for that:</p>",
+            _table(("operation", "number"), full["by_operation"].items()),
+        ]
     numbers = sorted(facts["by_operation"].items())
     parts += ["<h2>Operations</h2>", _table(("operation", "number"), numbers)]
     if facts["failed_attempts"]:

@@ -68,6 +68,11 @@ def facts(name: str, system: System, plan: Plan, outcome: Outcome, started: floa
         "operations_judged": judge.operations,
         "judge_cpu_s": round(judge.seconds, 1),
         "judge_slowest_key_s": round(judge.slowest_s, 3),
+        "storage_full": {
+            "attempts": meter.full_attempts,
+            "operations": meter.full_by_op.total(),
+            "by_operation": dict(sorted(meter.full_by_op.items())),
+        },
         "failed_attempts": dict(meter.reasons.most_common(20)),
     }
 
@@ -185,6 +190,12 @@ def summary(facts: Facts) -> str:
         f"recovery after {len(facts['episodes'])} episodes of faults:"
         f" median {recovery['median']} s, longest {recovery['max']} s",
     ]
+    full = facts["storage_full"]
+    if full["attempts"]:
+        lines.append(
+            f"refused because disks were full: {full['operations']} operations"
+            f" ({full['attempts']} attempts)"
+        )
     for family, row in facts["faults"].items():
         lines.append(
             f"  {family:<18} {row['times']:>3} times {row['seconds']:>7.1f} s"

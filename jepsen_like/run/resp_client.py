@@ -8,10 +8,12 @@ from typing import Any, Final
 
 import hiredis
 
-from jepsen_like.run.system import Refused, Unknown
+from jepsen_like.run.system import Refused, StorageFull, Unknown
 from jepsen_like.run.wire import Connection
 
-REFUSALS: Final = ("CLUSTERDOWN", "MISCONF", "OOM", "LOADING", "TRYAGAIN", "MOVED", "READONLY")
+FULL: Final = "MISCONF"
+"""An error that says: not done, because nothing can be written to disk."""
+REFUSALS: Final = ("CLUSTERDOWN", "OOM", "LOADING", "TRYAGAIN", "MOVED", "READONLY")
 """Errors that say: surely not done."""
 DOUBTS: Final = ("UNCERTAIN",)
 
@@ -43,10 +45,12 @@ class Replies:
 
 class RespClient:
     """Implements ``system.Client``. ``ifeq``: whether the server has ``SET ... IFEQ``; half of the
-    cas are done with it then, the others with ``WATCH``."""
+    cas are done with it then, the others with ``WATCH``. Stale reads go over a connection of their
+    own, that has said ``READONLY``; how old they may be is the server's setting."""
 
     def __init__(self, address: tuple[str, int], *, ifeq: bool) -> None:
         self._connection = Connection(address, Replies)
+        self._replica = Connection(address, Replies)
         self._ifeq = ifeq
         self._turns = itertools.count()
 
@@ -57,35 +61,25 @@ class RespClient:
         if once is not None:
             raise ValueError("RESP has no idempotency tokens")
         match op:
-            case "get":
-                return await self._one(("GET", key), timeout_s)
-            case "set":
-                self._acknowledged(await self._one(("SET", key, args[0]), timeout_s))
-                return None
-            case "ttl":
-                command = ("SET", key, args[0], "PX", str(args[1]))
-                self._acknowledged(await self._one(command, timeout_s))
-                return None
-            case "incr":
-                return await self._incr(key, args[0], timeout_s)
-            case "del":
-                return await self._one(("DEL", key), timeout_s) == 1
+            case "stale":
+                return await self._stale(key, timeout_s)
             case "cas":
                 return await self._cas(key, args[0], args[1], timeout_s)
             case "txn":
                 return await self._txn(args, timeout_s)
-        raise ValueError(f"RESP clients cannot {op}")
+            case "batch":
+                return await self._batch(args, timeout_s)
+        (reply,) = await self.send([_command(op, key, *args)], timeout_s)
+        return self._meaning(op, reply)
 
     async def close(self) -> None:
-        """Drop the connection."""
+        """Drop the connections."""
         self._connection.abort()
+        self._replica.abort()
 
     async def send(self, commands: Sequence[Command], timeout_s: float) -> list[Any]:
         """A pipeline; all replies, errors as ``hiredis.ReplyError`` among them."""
-        pack: Any = hiredis.pack_command  # its stub says that commands have one word
-        packed = b"".join(map(pack, commands))
-        replies: list[Any] = await self._connection.exchange(packed, timeout_s, len(commands))
-        return replies
+        return await _send(self._connection, commands, timeout_s)
 
     async def _one(self, command: Command, timeout_s: float) -> Any:
         (reply,) = await self.send([command], timeout_s)
@@ -97,25 +91,48 @@ class RespClient:
             return reply
         text = str(reply)
         word = text.split(" ", 1)[0]
+        if word == FULL:
+            raise StorageFull(text)
         if word in REFUSALS:
             raise Refused(text)
         if word in DOUBTS:
             raise Unknown(text)
         raise ValueError(text)
 
+    def _meaning(self, op: str, reply: Any) -> Any:
+        """The result of an operation that is one command."""
+        if op == "incr" and isinstance(reply, hiredis.ReplyError):
+            text = str(reply)
+            if "not an integer" in text or "overflow" in text:
+                return None
+        reply = self.checked(reply)
+        if op in ("set", "ttl"):
+            return self._acknowledged(reply)
+        return reply == 1 if op == "del" else reply
+
     @staticmethod
     def _acknowledged(reply: Any) -> None:
         if reply != "OK":
             raise ValueError(f"{reply!r} to a SET")
 
-    async def _incr(self, key: str, by: int, timeout_s: float) -> int | None:
-        try:
-            number: int = await self._one(("INCRBY", key, str(by)), timeout_s)
-        except ValueError as error:
-            if "not an integer" in str(error) or "overflow" in str(error):
-                return None
-            raise
-        return number
+    async def _stale(self, key: str, timeout_s: float) -> Any:
+        commands: list[Command] = [("GET", key)]
+        if not self._replica.connected:
+            commands.insert(0, ("READONLY",))
+        replies = await _send(self._replica, commands, timeout_s)
+        return [self.checked(reply) for reply in replies][-1]
+
+    async def _batch(self, parts: tuple[Any, ...], timeout_s: float) -> list[Any]:
+        """A pipeline."""
+        commands = [_command(op, key, *args) for op, key, args in parts]
+        replies = await self.send(commands, timeout_s)
+        results: list[Any] = []
+        for (op, _, _), reply in zip(parts, replies, strict=True):
+            try:
+                results.append(self._meaning(op, reply))
+            except (Refused, Unknown) as error:
+                results.append(error)
+        return results
 
     async def _cas(self, key: str, expected: str | None, new: str, timeout_s: float) -> bool:
         if expected is None and next(self._turns) % 2:
@@ -143,21 +160,7 @@ class RespClient:
         return self.checked(done) is not None
 
     async def _txn(self, micros: tuple[Any, ...], timeout_s: float) -> list[Any]:
-        commands: list[Command] = []
-        for name, key, *arguments in micros:
-            match name:
-                case "get":
-                    commands.append(("GET", key))
-                case "del":
-                    commands.append(("DEL", key))
-                case "set":
-                    commands.append(("SET", key, arguments[0]))
-                case "append":
-                    commands.append(("APPEND", key, arguments[0]))
-                case "incr":
-                    commands.append(("INCRBY", key, str(arguments[0])))
-                case _:
-                    raise ValueError(f"RESP transactions cannot {name}")
+        commands = [_command(*micro) for micro in micros]
         *queued, done = await self.send([("MULTI",), *commands, ("EXEC",)], timeout_s)
         for reply in queued:
             if isinstance(reply, hiredis.ReplyError):
@@ -167,3 +170,28 @@ class RespClient:
             result if micro[0] in ("get", "incr") else None
             for micro, result in zip(micros, results, strict=True)
         ]
+
+
+def _command(op: str, key: str, *args: Any) -> Command:
+    """The command that an operation, or a part of one, is."""
+    match op:
+        case "get":
+            return ("GET", key)
+        case "set":
+            return ("SET", key, args[0])
+        case "ttl":
+            return ("SET", key, args[0], "PX", str(args[1]))
+        case "append":
+            return ("APPEND", key, args[0])
+        case "incr":
+            return ("INCRBY", key, str(args[0]))
+        case "del":
+            return ("DEL", key)
+    raise ValueError(f"RESP clients cannot {op}")
+
+
+async def _send(connection: Connection, commands: Sequence[Command], timeout_s: float) -> list[Any]:
+    pack: Any = hiredis.pack_command  # its stub says that commands have one word
+    packed = b"".join(map(pack, commands))
+    replies: list[Any] = await connection.exchange(packed, timeout_s, len(commands))
+    return replies

@@ -8,7 +8,6 @@ all keys are read for the last time; the nodes are stopped; what is not judged y
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import resource
 import time
@@ -18,12 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from jepsen_like.run import nemeses
+from jepsen_like.run.filler import Filler
 from jepsen_like.run.injector import Injector
 from jepsen_like.run.judge import Judge, Rules, Ruling
 from jepsen_like.run.meter import Meter
 from jepsen_like.run.stage import Band, Stage
-from jepsen_like.run.subjects import Kind, Subject, Subjects
-from jepsen_like.run.system import Refused, System, Unknown
+from jepsen_like.run.subjects import Subject, Subjects
+from jepsen_like.run.system import System
 from jepsen_like.run.worker import Pace, Shared, Worker
 from jepsen_like.run.workloads import Chooser, kinds_of
 from jepsen_like.sim.faults import Fault
@@ -34,10 +34,6 @@ TURN_S: Final = 0.1
 MOST_VIOLATIONS: Final = 50
 LIVENESS: Final = frozenset({"no recovery", "a node ended"})
 """Kinds of violations of what ``System.live`` promises."""
-FILLERS: Final = 600
-FILLER_BYTES: Final = 32 * 1024
-FILL_PAUSE_S: Final = 0.005
-FILL_TIMEOUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +177,8 @@ class Run:
         self.phase = "load and faults"
         self.subjects.fill(self.clock())
         self._workers = self._make_workers()
-        helpers = [asyncio.create_task(self._turn()), asyncio.create_task(self._fill())]
+        filler = Filler(self.system, self.stage, self.plan.seed)
+        helpers = [asyncio.create_task(self._turn()), asyncio.create_task(filler.run())]
         tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
         acts = asyncio.create_task(self._acts())
         try:
@@ -268,29 +265,6 @@ class Run:
             self.stage.check_alive()
             self.judge.collect()
             await asyncio.sleep(TURN_S)
-
-    async def _fill(self) -> None:
-        """While memory is to be short: large values, which nobody reads, where it is."""
-        if Kind.VANISHING not in kinds_of(self.plan.workloads):
-            return
-        draw, system = random.Random(f"run/{self.plan.seed}/filler"), self.system
-        names = (f"f{i}" for i in range(1_000_000))
-        fitting = (name for name in names if system.crowded(name))
-        keys = [name for name, _ in zip(fitting, range(FILLERS), strict=False)]
-        clients = [
-            system.connect(node, protocol) for node in system.nodes for protocol in system.protocols
-        ]
-        value = "x" * FILLER_BYTES
-        try:
-            while True:
-                await asyncio.sleep(FILL_PAUSE_S if self.stage.pressure else TURN_S)
-                if self.stage.pressure and keys:
-                    client = draw.choice(clients)
-                    with contextlib.suppress(Refused, Unknown):
-                        await client.invoke("set", draw.choice(keys), (value,), FILL_TIMEOUT_S)
-        finally:
-            for client in clients:
-                await client.close()
 
 
 def _cpu_s(who: int) -> float:

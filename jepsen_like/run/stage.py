@@ -20,6 +20,8 @@ from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link, System
 
 READY_TIMEOUT_S: Final = 120.0
 LOOK_S: Final = 0.05
+REFILL_S: Final = 0.3
+"""What becomes free on a disk that is to be full is taken so often."""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,8 @@ class Stage:
         self.durable = durable
         self.bands: list[Band] = []
         self.minority_s: list[tuple[float, float]] = []
-        """Spans in which some part of the system had no majority that is up and connected."""
+        """Spans in which some part of the system had no majority that is up, connected and with
+        space on its disks."""
         self.pressure = 0
         """How many faults want memory to be short now."""
         self._clock = clock
@@ -78,7 +81,7 @@ class Stage:
         self._down: dict[str, int] = dict.fromkeys(system.nodes, 0)
         """How many faults keep a node down."""
         self._paused: dict[str, int] = dict.fromkeys(system.nodes, 0)
-        self.full: dict[str, int] = dict.fromkeys(system.nodes, 0)
+        self._full: dict[str, int] = dict.fromkeys(system.nodes, 0)
         """How many faults leave no space on a node's disk."""
         self._lost: set[str] = set()
         """Nodes that are not known to have all their data."""
@@ -180,7 +183,7 @@ class Stage:
                 deadline = time.monotonic() + READY_TIMEOUT_S
             if self._down[node]:
                 return  # while it was asked
-            if self.full[node] and not self.system.running(node):
+            if self._full[node] and not self.system.running(node):
                 await self.system.launch(node)  # as a supervisor does, until there is space
             elif time.monotonic() > deadline or not self.system.running(node):
                 self._violation("no recovery", f"{node} does not serve again")
@@ -193,7 +196,7 @@ class Stage:
 
     def _disturbed(self) -> bool:
         """Whether any fault is on some link, or keeps some node from working."""
-        wanted = (self._links, self._down, self._paused, self.full)
+        wanted = (self._links, self._down, self._paused, self._full)
         return any(any(each.values()) for each in wanted)
 
     @asynccontextmanager
@@ -212,6 +215,29 @@ class Stage:
                 if not self._paused[node]:
                     await self.system.resume(node)
             self._look()
+
+    async def full_disks(self, nodes: Sequence[str], seconds: float) -> None:
+        """There is no space on the nodes' disks for so long."""
+        until = self._clock() + seconds
+        for node in nodes:
+            self._full[node] += 1
+        self._look()
+        try:
+            while not self.over and (left := until - self._clock()) > 0:
+                for node in nodes:
+                    await self.system.fill_disk(node, True)
+                await self.sleep(min(left, REFILL_S))
+        finally:
+            for node in nodes:
+                self._full[node] -= 1
+                if not self._full[node]:
+                    await self.system.fill_disk(node, False)
+            self._look()
+
+    @property
+    def some_disks_full(self) -> bool:
+        """Whether there is a node without space now."""
+        return any(self._full.values())
 
     def check_alive(self) -> None:
         """A node that nobody ended has to run."""
@@ -232,8 +258,10 @@ class Stage:
             self._minority_since = None
 
     def _led(self, part: Sequence[str]) -> bool:
-        """Whether some node of the part could lead it: it hears, and is heard by, a majority."""
-        up = [node for node in part if node not in self._away and not self._paused[node]]
+        """Whether some node of the part could lead it and take writes: it hears, and is heard by, a
+        majority that has space."""
+        unfit = (self._paused, self._full)
+        up = [x for x in part if x not in self._away and not any(each[x] for each in unfit)]
 
         def connected(a: str, b: str) -> bool:
             return a == b or not any(

@@ -41,6 +41,9 @@ class Kind(enum.Enum):
     ONCE_REGISTER = ("o", 3)
     ONCE_COUNTER = ("p", 3)
     """Every write carries a token and is repeated until its outcome is known."""
+    BATCH_REGISTER = ("b", 12)
+    BATCH_COUNTER = ("d", 6)
+    """Mostly asked in batches."""
 
     def __init__(self, prefix: str, width: int) -> None:
         self.prefix: Final = prefix
@@ -204,3 +207,10 @@ class Request:
     def recorded(self) -> str:
         """Its name in the history."""
         return {"lease": "get", "ttl": "set"}.get(self.op, self.op)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a worker is to ask in one message; each part is an operation of its own."""
+
+    parts: tuple[Request, ...]

@@ -27,6 +27,8 @@ OPERATIONS: Final = (
     "txn",
     "append",
     "once",
+    "batch",
+    "order",
 )
 """What a system may be able to do.
 
@@ -50,6 +52,10 @@ append -                  no operation: a ``txn`` may have ``append`` in it
 once   -                  no operation: writes take ``once=TOKEN``, and repeating one with the same
                           token, through whichever node, has no further effect and gets the answer
                           of the first
+batch  (part, ...)        several of get, set, incr and del in one message, each on its own; a part
+                          is (name, key, arguments). A list of what each came to, in order: its
+                          result, or the ``Refused`` or ``Unknown`` that it would have raised
+order  -                  no operation: parts of a batch that name the same key are done in order
 ====== ================== =========================================================================
 
 Keys and values are text; values are unique per key but for those of ``incr``.
@@ -58,6 +64,10 @@ Keys and values are text; values are unique per key but for those of ``incr``.
 
 class Refused(Exception):  # noqa: N818  (an outcome, not a mistake)
     """The operation was surely not done, and never will be."""
+
+
+class StorageFull(Refused):
+    """It was not done because there is no space on the disks."""
 
 
 class Unknown(Exception):  # noqa: N818
@@ -228,8 +238,8 @@ class System(Protocol):
     tolerated: int
     """How many nodes may lose their data (or, in memory, their process) at the same time without
     any acknowledged write being lost: what a nemesis spares, as the system promises no more."""
-    staleness_ms: tuple[int, ...]
-    """Bounds that ``stale`` may be asked for."""
+    staleness_ms: Mapping[str, tuple[int, ...]]
+    """For each protocol that has ``stale`` the bounds that may be asked for."""
     ttl_slack_ms: float
     """How much earlier than asked a time to live may end; also of bounds of staleness."""
     ttl_drift: float

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from jepsen_like.checkers.history import Operation
 from jepsen_like.run.meter import Meter
-from jepsen_like.run.subjects import Request, Subject, Subjects
-from jepsen_like.run.system import Client, Refused, System, Unknown
+from jepsen_like.run.subjects import Batch, Request, Subject, Subjects
+from jepsen_like.run.system import Client, Refused, StorageFull, System, Unknown
 from jepsen_like.run.workloads import Chooser
 
 AVOIDED_S: Final = 1.0
@@ -80,6 +80,7 @@ class Worker:
         self._clients: dict[str, Client] = {}
         self._avoided: dict[str, float] = {}
         self._tokens = 0
+        self._pipelines = 0
         self.stopped = False
 
     async def run(self) -> None:
@@ -91,10 +92,12 @@ class Worker:
                     due = max(due + self._draw.expovariate(rate), time.monotonic() - BEHIND_S)
                     await asyncio.sleep(max(0.0, due - time.monotonic()))
                 request = self._chooser.next(self._shared.now() / 1e9)
-                if request is None:
-                    await asyncio.sleep(IDLE_S)
-                else:
+                if isinstance(request, Batch):
+                    await self._do_batch(request)
+                elif request is not None:
                     await self._do(request)
+                else:
+                    await asyncio.sleep(IDLE_S)
         finally:
             for client in self._clients.values():
                 await client.close()
@@ -130,34 +133,130 @@ class Worker:
             once = f"{shared.token}-{self._process % self._stride}-{self._tokens}"
         doubt = False
         while True:
-            node = self._node()
-            client = self._clients.get(node)
-            if client is None:
-                client = shared.system.connect(node, self._protocol)
-                self._clients[node] = client
+            node, client = self._client()
             timeout_s = max(0.05, min(pace.attempt_s, over - time.monotonic()))
             try:
                 args = (request.op, subject.key, request.args, timeout_s, once)
                 return True, await client.invoke(*args)
-            except Refused as refusal:
-                shared.meter.reasons[f"refused: {str(refusal)[:70]}"] += 1
-            except Unknown as unknown:
-                shared.meter.reasons[f"unknown: {str(unknown)[:70]}"] += 1
-                doubt = True
+            except (Refused, Unknown) as failure:
+                shared.meter.attempt_failed(failure)
+                doubt = doubt or isinstance(failure, Unknown)
+                full = isinstance(failure, StorageFull)
             except ValueError as error:
                 shared.wrong(f"{node}: {error} to {request.op} {subject.key} {request.args}")
                 return None, None
             self._avoided[node] = time.monotonic() + AVOIDED_S
             repeatable = request.reads or once is not None or not doubt
             if not repeatable or time.monotonic() >= over or self.stopped:
-                return (None if doubt and not request.reads else False), None
+                if doubt and not request.reads:
+                    return None, None
+                if full:
+                    shared.meter.full_by_op[request.op] += 1
+                return False, None
             await asyncio.sleep(self._draw.uniform(*BACKOFF_S))
 
-    def _node(self) -> str:
-        """Any of those that have not failed of late; any at all when all have."""
+    async def _do_batch(self, batch: Batch) -> None:
+        """Each part is recorded as an operation of its own, under way for as long as the batch was.
+        What has an order is of one process, what has none of as many as there are parts."""
+        shared, start = self._shared, self._shared.now()
+        parts = [_Part(request) for request in batch.parts]
+        for part in parts:
+            shared.subjects.begin(part.request.subject)
+        try:
+            await self._batch_attempts(parts)
+        finally:
+            for part in parts:
+                self._record_part(part, start)
+            self._process += self._stride
+
+    def _record_part(self, part: _Part, start: int) -> None:
+        shared, request = self._shared, part.request
+        end = shared.now() if part.end is None else part.end
+        closed = None if part.ok is None else end
+        if part.pipeline is None:
+            self._process += self._stride
+        record = Operation(
+            self._process,
+            request.recorded,
+            request.subject.key,
+            request.args,
+            part.result,
+            start,
+            closed,
+            part.ok,
+            pipeline=part.pipeline,
+        )
+        shared.subjects.end_operation(request.subject, record)
+        shared.meter.add(start / 1e9, end / 1e9, part.ok, f"batched {request.op}")
+        if part.full:
+            shared.meter.full_by_op[request.op] += 1
+        if part.ok:
+            learn(request.subject, record)
+
+    async def _batch_attempts(self, parts: list[_Part]) -> None:
+        """Parts that were surely not done, and reads, are asked again, in a batch of their own."""
+        shared, pace = self._shared, self._shared.pace
+        over = time.monotonic() + pace.operation_s
+        ordered = shared.system.supports(self._protocol, "order")
+        left = parts
+        while True:
+            node, client = self._client()
+            timeout_s = max(0.05, min(pace.attempt_s, over - time.monotonic()))
+            asked = tuple((x.request.op, x.request.subject.key, x.request.args) for x in left)
+            self._pipelines += 1
+            for part in left:
+                part.ok = None
+            try:
+                results = await client.invoke("batch", "", asked, timeout_s)
+            except (Refused, Unknown) as failure:
+                results = [failure] * len(left)
+            except ValueError as error:
+                shared.wrong(f"{node}: {error} to a batch {asked}")
+                return
+            end = shared.now()
+            number = self._pipelines * self._stride + self._process % self._stride
+            for part, result in zip(left, results, strict=True):
+                part.take(result, end, number if ordered else None)
+                if part.ok is not True:
+                    shared.meter.attempt_failed(result)
+            if any(part.ok is not True for part in left):
+                self._avoided[node] = time.monotonic() + AVOIDED_S
+            left = [part for part in left if part.ok is False]
+            if not left or time.monotonic() >= over or self.stopped:
+                return
+            await asyncio.sleep(self._draw.uniform(*BACKOFF_S))
+
+    def _client(self) -> tuple[str, Client]:
+        """Of any node that has not failed of late; of any at all when all have."""
         now, nodes = time.monotonic(), self._shared.system.nodes
         good = [node for node in nodes if self._avoided.get(node, 0.0) <= now]
-        return self._draw.choice(good or list(nodes))
+        node = self._draw.choice(good or list(nodes))
+        if node not in self._clients:
+            self._clients[node] = self._shared.system.connect(node, self._protocol)
+        return node, self._clients[node]
+
+
+@dataclass(slots=True)
+class _Part:
+    """One operation of a batch. ``ok``: whether it happened, ``None`` as long as nobody knows."""
+
+    request: Request
+    ok: bool | None = None
+    result: Any = None
+    end: int | None = None
+    full: bool = False
+    pipeline: int | None = None
+
+    def take(self, result: Any, end: int, pipeline: int | None) -> None:
+        """What an attempt came to, which ended at ``end``."""
+        self.end, self.pipeline = end, pipeline
+        self.full = isinstance(result, StorageFull)
+        if isinstance(result, Refused):
+            self.ok = False
+        elif isinstance(result, Unknown):
+            self.ok = False if self.request.reads else None
+        else:
+            self.ok, self.result = True, result
 
 
 def learn(subject: Subject, operation: Operation) -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from jepsen_like.run.subjects import Kind, Request, Subject, Subjects
+from jepsen_like.run.subjects import Batch, Kind, Request, Subject, Subjects
 from jepsen_like.run.system import FaultKind, System
 
 WORKLOADS: Final[dict[str, tuple[Kind, ...]]] = {
@@ -17,6 +17,7 @@ WORKLOADS: Final[dict[str, tuple[Kind, ...]]] = {
     "expiry": (Kind.EXPIRING,),
     "eviction": (Kind.VANISHING,),
     "once": (Kind.ONCE_REGISTER, Kind.ONCE_COUNTER),
+    "batch": (Kind.BATCH_REGISTER, Kind.BATCH_COUNTER),
 }
 """What ``--workloads`` may name. ``stale`` and ``lease`` add such reads to the others."""
 READS: Final = ("stale", "lease")
@@ -30,6 +31,7 @@ NEEDS: Final = {
     "expiry": ("get", "ttl"),
     "eviction": ("get", "set"),
     "once": ("get", "set", "incr", "once"),
+    "batch": ("get", "set", "incr", "del", "batch"),
     "stale": ("stale",),
     "lease": ("lease",),
 }
@@ -44,8 +46,16 @@ SHARES: Final = {
     Kind.VANISHING: 8,
     Kind.ONCE_REGISTER: 4,
     Kind.ONCE_COUNTER: 4,
+    Kind.BATCH_REGISTER: 5,
+    Kind.BATCH_COUNTER: 3,
 }
 TTLS_MS: Final = (50, 100, 300, 1000, 3000)
+BATCH_SHARE: Final = 0.7
+"""Of what is asked of keys that are asked in batches."""
+MOST_PARTS: Final = 6
+MOST_OPEN: Final = 6
+"""A key with so many operations under way is left alone by batches while there are others: they
+bring several at a time, and the checker's work may double with each."""
 LAST_SHARE: Final = 0.4
 """Of the requests, at most, while old keys wait for their last operations."""
 
@@ -79,7 +89,7 @@ class Chooser:
         self._draw = draw
         self._subjects = subjects
         self._values = 0
-        self._staleness = system.staleness_ms
+        self._staleness = system.staleness_ms.get(protocol, ())
         operations, names = system.operations, tuple(names)
 
         def able(op: str) -> bool:
@@ -94,10 +104,11 @@ class Chooser:
             if kind in kinds_of(names)
             and (able("once") or kind not in (Kind.ONCE_REGISTER, Kind.ONCE_COUNTER))
             and (able("txn") or kind is not Kind.TRANSACTION)
+            and (able("batch") or kind not in WORKLOADS["batch"])
         ]
         self._weights = [SHARES[kind] for kind in self._kinds]
 
-    def next(self, now: float) -> Request | None:
+    def next(self, now: float) -> Request | Batch | None:
         """``None``: there is nothing to do now."""
         subjects = self._subjects
         if subjects.ending or self._draw.random() < LAST_SHARE:
@@ -110,14 +121,20 @@ class Chooser:
         live = subjects.live[kind]
         if kind is Kind.ELEMENT:
             return self._element(live, now)
+        if kind in WORKLOADS["batch"]:
+            subject = self._calm(live)
+            return self._batch(subject) if self._draw.random() < BATCH_SHARE else self._on(subject)
         # Some keys are hot: what happens at the same time is where the mistakes are.
         subject = live[min(self._draw.randrange(len(live)), self._draw.randrange(len(live)))]
         return self._on(subject)
 
+    def _calm(self, live: list[Subject]) -> Subject:
+        return self._draw.choice([x for x in live if x.open < MOST_OPEN] or live)
+
     def _on(self, subject: Subject) -> Request:
         draw = self._draw.random()
         match subject.kind:
-            case Kind.COUNTER:
+            case Kind.COUNTER | Kind.BATCH_COUNTER:
                 return self._read(subject) if draw < 0.3 else self._incr(subject)
             case Kind.ONCE_COUNTER:
                 return self._read(subject) if draw < 0.3 else self._incr(subject, once=True)
@@ -137,6 +154,25 @@ class Chooser:
         if draw < 0.75 and self._able("cas"):
             return Request(subject, "cas", (subject.value, self._value()), once)
         return Request(subject, "set", (self._value(),), once)
+
+    def _batch(self, subject: Subject) -> Batch:
+        """The next part is often about the same key, where order matters, else about any other."""
+        draw, parts = self._draw, [self._part(subject)]
+        for _ in range(draw.randrange(MOST_PARTS)):
+            if draw.random() < 0.5:
+                subject = self._calm(self._subjects.live[draw.choice(WORKLOADS["batch"])])
+            parts.append(self._part(subject))
+        return Batch(tuple(parts))
+
+    def _part(self, subject: Subject) -> Request:
+        draw = self._draw.random()
+        if draw < 0.45:
+            return Request(subject, "get", ())
+        if subject.kind is Kind.BATCH_COUNTER:
+            return self._incr(subject)
+        if draw < 0.55:
+            return Request(subject, "del", ())
+        return Request(subject, "set", (self._value(),))
 
     def _expiring(self, subject: Subject, draw: float) -> Request:
         """Mostly reads: what was overwritten before it expired shows nothing."""

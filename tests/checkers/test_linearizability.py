@@ -49,9 +49,15 @@ def brute_force(history: Sequence[Operation]) -> bool:
 
 def _in_time(order: Sequence[Operation]) -> bool:
     return not any(
-        later.end is not None and later.end < earlier.start
+        (later.end is not None and later.end < earlier.start) or _pipelined(later, earlier)
         for earlier, later in itertools.combinations(order, 2)
     )
+
+
+def _pipelined(first: Operation, second: Operation) -> bool:
+    """Whether ``first`` has to come first."""
+    together = first.pipeline is not None and first.pipeline == second.pipeline
+    return together and first.ok is second.ok is True and first.index < second.index
 
 
 def _explains(model: CacheModel, order: Sequence[Operation]) -> bool:
@@ -84,7 +90,13 @@ def histories(draw: st.DrawFn) -> list[Operation]:
         length = draw(st.integers(0, 4)) * 500_000
         ok = draw(st.sampled_from([True, True, True, None, False]))
         end = start + length if ok is True else None
-        operations.append(Operation(index, name, "k", args, result, start, end, ok, index))
+        pipeline = draw(st.sampled_from([None, 0, 1]))
+        mates = [x for x in operations if x.ok is True and x.pipeline == pipeline is not None]
+        if mates and ok is True:
+            start, end = mates[0].start, mates[0].end
+        operations.append(
+            Operation(index, name, "k", args, result, start, end, ok, index, pipeline)
+        )
     return operations
 
 
@@ -129,6 +141,24 @@ def test_a_stale_read_is_a_violation() -> None:
 def test_intervals_are_closed() -> None:
     """A read that starts in the instant in which a write ends may be put before it."""
     assert verdict(op(1, "set", ["x"], None, 0, 10), op(2, "get", [], None, 10, 20)) == 0
+
+
+def test_a_pipeline_keeps_its_order_and_others_may_come_in_between() -> None:
+    def sent(name: str, args: Sequence[Any], result: Any, pipeline: int | None) -> Operation:
+        return replace(op(1, name, args, result, 0, 10), pipeline=pipeline)
+
+    write, read = ("set", ["x"], None), ("get", [], None)
+    assert verdict(sent(*write, None), sent(*read, None)) == 0
+    assert verdict(sent(*read, 7), sent(*write, 7)) == 0
+    assert verdict(sent(*write, 7), sent(*read, 7)) == 1
+    assert verdict(sent(*write, 7), sent(*read, 8)) == 0
+    assert verdict(sent(*write, 7), sent(*read, 7), op(2, "del", [], None, 5, 20)) == 0
+
+
+def test_of_a_pipeline_what_is_not_known_may_come_late() -> None:
+    lost = replace(op(1, "set", ["x"], None, 0, None), pipeline=7)
+    missed = replace(op(1, "get", [], None, 0, 10), pipeline=7)
+    assert verdict(lost, missed, op(2, "get", [], "x", 20, 30)) == 0
 
 
 def test_a_value_that_was_read_may_not_be_unread() -> None:

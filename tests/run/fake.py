@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ DEFECTS = (
     "rises again",
     "too stale",
     "cas without a look",
+    "batch without order",
+    "batch done in part",
 )
 
 
@@ -34,9 +37,11 @@ class Fake:
     protocols = ("one", "two")
     live = True
     tolerated = 1
-    staleness_ms = (10, 100)
+    staleness_ms: Mapping[str, tuple[int, ...]] = {"one": (10, 100), "two": (50,)}
     ttl_slack_ms = 2.0
     ttl_drift = 0.0
+    refusals = 0.05
+    """Of the parts of batches."""
     faults: frozenset[FaultKind] = frozenset({FaultKind.KILL, FaultKind.PAUSE, FaultKind.PRESSURE})
 
     def __init__(self, defect: str = "", seed: int = 0) -> None:
@@ -199,6 +204,8 @@ class FakeClient:
         if self.node in fake.down:
             raise Refused("down")
         await asyncio.sleep(fake.random.random() * 0.003)
+        if op == "batch":
+            return await self.batch(args)
         # Repetitions are few: with the defect all of them count again.
         if once is not None and once in fake.tokens and fake.defect != "applied twice":
             result = fake.tokens[once]
@@ -210,6 +217,28 @@ class FakeClient:
         if fake.random.random() < 0.03:
             raise Refused("no") if fake.strikes("refused but applied") else Unknown("who knows")
         return result
+
+    async def batch(self, parts: tuple[Any, ...]) -> list[Any]:
+        """Others come in between. Some parts fail."""
+        fake, results = self.fake, {}
+        places = list(range(len(parts)))
+        if fake.strikes("batch without order"):
+            places.reverse()
+        lost = fake.strikes("batch done in part")
+        for place in places:
+            name, key, args = parts[place]
+            await asyncio.sleep(fake.random.random() * 0.001)
+            if fake.random.random() < fake.refusals:
+                results[place] = Refused("no")
+                continue
+            doing = not lost or name in ("get", "incr")
+            try:
+                results[place] = fake.do(name, key, args) if doing else None
+            except Refused as refusal:
+                results[place] = refusal
+            if fake.random.random() < 0.01:
+                results[place] = Unknown("who knows")
+        return [results[place] for place in range(len(parts))]
 
     async def close(self) -> None:
         pass

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,27 @@ def test_a_short_run_with_faults_is_valid(tmp_path: Path) -> None:
     assert all((out / "nodes" / f"n{i}.log").stat().st_size for i in (1, 2, 3))
     assert (out / "report.html").read_text().startswith("<!doctype html>")
     assert nodes_of(out) == []
+
+
+def test_batches_pipelines_and_stale_reads_of_both_protocols_are_valid(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    faults = [("transfer-storm", 1.0, 2.0), ("partition-leader", 4.0, 1.0), ("kill-one", 6.0, 0.5)]
+    played = write_schedule(tmp_path / "schedule.jsonl", faults)
+    more = ["--seconds", "8", "--rate", "200", "--workloads", "batch,stale", "--out", str(out)]
+    more += ["--setting", "readonly_staleness=250ms", *played]
+    ended = subprocess.run([*COMMAND, *more], capture_output=True, text=True, timeout=150)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    verdict: dict[str, Any] = json.loads((out / "verdict.json").read_text())
+    assert verdict["verdict"] == "valid"
+    batched = {f"batched {op}" for op in ("get", "set", "incr", "del")}
+    assert batched | {"stale"} <= set(verdict["by_operation"])
+    history = load(out / "history.jsonl")
+    done = [x for x in history if x.ok]
+    assert {x.args[0] for x in done if x.op == "stale"} == {10, 100, 1000, 250}
+    pipelines = Counter((x.pipeline, x.key) for x in done if x.pipeline is not None)
+    assert max(pipelines.values()) > 1
+    together = Counter((x.process % 24, x.start) for x in done if x.pipeline is None)
+    assert max(together.values()) > 1
 
 
 def test_nodes_do_not_outlive_a_run_that_is_killed(tmp_path: Path) -> None:
@@ -137,6 +159,12 @@ async def test_clients_of_both_protocols_mean_the_same(system: Raftcache) -> Non
         parts = (("get", a), ("set", a, "x"), ("incr", n, 3), ("get", a), ("del", a), ("get", a))
         assert await ask("txn", *parts, key=tag) == [None, None, 3, "x", None, None]
         assert await ask("txn", ("incr", n, 3), key=tag) == [6]
+        b, c = f"b-{protocol}", f"c-{protocol}"
+        parts = (("set", b, ("1",)), ("incr", c, (5,)), ("get", c, ()), ("del", "nowhere", ()))
+        written, *others = await ask("batch", *parts)
+        assert written in (True, None) and others == [5, "5", False]
+        assert await ask("batch", ("get", b, ()), ("incr", b, (1,))) == ["1", 2]
+        assert await ask("stale", *system.staleness_ms[protocol][:1], key="nowhere") is None
         await client.close()
 
 
@@ -147,6 +175,26 @@ async def test_an_operation_with_a_token_is_done_once(system: Raftcache) -> None
     assert await second.invoke("get", "c", (), 5.0) == "5"
     await first.close()
     await second.close()
+
+
+@pytest.mark.parametrize("protocol", ["http", "resp"])
+async def test_a_node_without_a_majority_gives_stale_reads(protocol: str, tmp_path: Path) -> None:
+    system = local(Options(nodes=3, settings={"readonly_staleness": "10m"}))
+    assert system.staleness_ms["resp"] == (600_000,)
+    try:
+        await system.start(tmp_path)
+        client = system.connect("n1", protocol)
+        await client.invoke("set", "k", ("1",), 5.0)
+        # The first one asks the leader; from then on the replica knows how old its state is.
+        assert await client.invoke("stale", "k", (600_000,), 5.0) == "1"
+        await system.pause("n2")
+        await system.pause("n3")
+        assert await client.invoke("stale", "k", (600_000,), 5.0) == "1"
+        with pytest.raises((Refused, Unknown)):
+            await client.invoke("get", "k", (), 1.0)
+        await client.close()
+    finally:
+        await system.stop()
 
 
 async def test_an_isolated_node_serves_nobody_and_comes_back(system: Raftcache) -> None:

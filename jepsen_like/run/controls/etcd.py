@@ -184,7 +184,7 @@ class Etcd(ProcessSystem):
     operations = OPERATIONS
     protocols: tuple[str, ...] = ("http",)
     services = ("peer", "client")
-    staleness_ms: tuple[int, ...] = ()
+    staleness_ms: Mapping[str, tuple[int, ...]] = {}
     ttl_slack_ms = 0.0
     ttl_drift = 0.0
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import hiredis
@@ -81,11 +81,13 @@ class RedisReplicated(ProcessSystem):
     """Implements ``system.System``."""
 
     name = "redis-replicated"
-    operations = frozenset({"get", "set", "ttl", "cas", "incr", "del", "txn", "append"})
+    operations = frozenset(
+        {"get", "set", "ttl", "cas", "incr", "del", "txn", "append", "batch", "order"}
+    )
     protocols: tuple[str, ...] = ("resp",)
     services = ("redis", "sentinel")
     live = False
-    staleness_ms: tuple[int, ...] = ()
+    staleness_ms: Mapping[str, tuple[int, ...]] = {}
     ttl_slack_ms = 2.0
     ttl_drift = 0.05
 

@@ -91,7 +91,7 @@ class StockPySyncObj(ProcessSystem):
     protocols: tuple[str, ...] = ("lines",)
     services = ("peer", "lines")
     live = False
-    staleness_ms: tuple[int, ...] = ()
+    staleness_ms: Mapping[str, tuple[int, ...]] = {}
     ttl_slack_ms = 0.0
     ttl_drift = 0.0
 
