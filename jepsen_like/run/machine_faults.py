@@ -143,7 +143,12 @@ class Machine:
             size = (space.f_blocks - space.f_bfree) * space.f_frsize + SPARE_BYTES
             if size >= space.f_blocks * space.f_frsize:
                 return
-        _run("mount", "-o", f"remount,size={size}", str(path))
+        try:
+            _run("mount", "-o", f"remount,size={size}", str(path))
+        except StartError:
+            if not full:
+                raise
+            # More was written since: what is free now is taken the next time.
 
     async def close(self) -> None:
         """Undo everything."""

@@ -45,7 +45,8 @@ FINDS: Final = {
     "transfer-storm": "leaders that are deposed before they have settled",
     "pressure": "stale entries after eviction",
     "disk-slow": "acknowledgements before the disk's, elections without need",
-    "disk-full": "writes that hang, or are acknowledged and not there",
+    "disk-full-one": "writes that hang, or are acknowledged and not there",
+    "disk-full-majority": "writes that are refused and done all the same, or the other way round",
     "clock": "keys that expire early or rise again, leases that trust wall clocks",
 }
 """What each nemesis is good at finding."""
