@@ -204,7 +204,7 @@ def test_a_run_that_did_not_start_says_why(tmp_path: Path) -> None:
 
 
 def command(out: Path, *more: str) -> list[str]:
-    words = ["--systems", "local", "--faults", "transfer", "--seconds", "5", "--out", str(out)]
+    words = ["--systems", "local", "--faults", "transfer", "--seconds", "10", "--out", str(out)]
     return [sys.executable, "-m", "jepsen_like", "table", *words, *more]
 
 
