@@ -1,12 +1,13 @@
-"""What the answers of a history of transactions rule out before the search meets them.
+"""What the answers of a history rule out before the search meets them.
 
 A search that tries one order after the other notices a blind write in the wrong place at the next
-read only. With many clients on one tag it would try all orders of what lies between.
+read only. With many clients on one key or tag it would try all orders of what lies between.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -14,6 +15,47 @@ from jepsen_like.checkers.history import Operation
 from jepsen_like.checkers.transactions import values_of
 
 _NEVER: Final = 2**63
+
+
+class Readers:
+    """A value that is written once at most may end when all have seen it that did, not before.
+
+    ``known``: operations on a register in the order of their positions; ``unknown``: those that may
+    have happened."""
+
+    def __init__(self, known: Sequence[Operation], unknown: Sequence[Operation]) -> None:
+        writes = Counter(_written(x) for x in [*known, *unknown])
+        self._readers: dict[str, list[int]] = {}
+        for index, operation in enumerate(known):
+            value = _needed(operation)
+            if value is not None and writes[value] == 1:
+                self._readers.setdefault(value, []).append(index)
+
+    def lets_go(self, low: int, mask: int, value: str | None) -> bool:
+        """Whether nobody is left who has to see ``value``, when all before ``low`` happened, and
+        those at ``low`` and behind it whose bit of ``mask`` is set."""
+        readers = self._readers.get(value, ()) if value is not None else ()
+        return all(index < low or mask >> (index - low) & 1 for index in readers)
+
+
+def _written(operation: Operation) -> str | None:
+    """The value that a register has after the operation, if it did anything."""
+    match operation.op:
+        case "set":
+            return str(operation.args[0])
+        case "cas" if operation.result is not False:
+            return str(operation.args[1])
+    return None
+
+
+def _needed(operation: Operation) -> str | None:
+    """The value that a register had before an operation that answered as it did."""
+    match operation.op:
+        case "get":
+            return None if operation.result is None else str(operation.result)
+        case "cas" if operation.result is True and operation.args[0] is not None:
+            return str(operation.args[0])
+    return None
 
 
 class Foresight:

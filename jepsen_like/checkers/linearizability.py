@@ -120,7 +120,7 @@ class _Search:
         self.unknown = sorted(_useful_unknowns(operations), key=lambda x: x.start)
         self.unknown_starts = [x.start for x in self.unknown]
         self.alike_before = _alike_before(self.unknown)
-        self.foresight = model.foresight(self.known, self.unknown)
+        self.foresight, self.readers = model.foresight(self.known, self.unknown)
         self.model = model
         self.budget = budget
         self.steps = 0
@@ -200,6 +200,15 @@ class _Search:
         """Whether later answers allow the state."""
         return self.foresight is None or self.foresight.allows(low, mask, state.value)
 
+    def _lets_go(self, low: int, mask: int, before: State, after: State) -> bool:
+        """Whether later answers allow that the value ends here."""
+        readers = self.readers
+        return (
+            readers is None
+            or before.value == after.value
+            or readers.lets_go(low, mask, before.value)
+        )
+
     def _is_new(self, low: int, mask: int, used: int, state: State) -> bool:
         """Remember a configuration; false when it, or one with fewer unknowns used up, has been
         here."""
@@ -226,18 +235,22 @@ class _Search:
                 continue  # it does not fit in this state, or it would have been absorbed
             after = step(state, self.known[index])
             if after is not None:
-                self.path.append(self.known[index])
                 new_low, new_mask = low, mask | 1 << (index - low)
                 while new_mask & 1:
                     new_mask >>= 1
                     new_low += 1
+                if not self._lets_go(new_low, new_mask, state, after):
+                    continue
+                self.path.append(self.known[index])
                 yield new_low, new_mask, used, after
         for index in range(bisect_right(self.unknown_starts, horizon)):
             bit = 1 << index
             if used & bit or self.alike_before[index] & ~used:
                 continue
             after = step(state, self.unknown[index])
-            if after is not None and after != state:
+            if after is None or after == state:
+                continue
+            if self._lets_go(low, mask, state, after):
                 self.path.append(self.unknown[index])
                 yield low, mask, used | bit, after
 

@@ -18,11 +18,13 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, Protocol
 
 from jepsen_like.checkers import transactions
-from jepsen_like.checkers.foresight import Foresight
+from jepsen_like.checkers.foresight import Foresight, Readers
 from jepsen_like.checkers.history import Operation
 
 INT64: Final = range(-(2**63), 2**63)
 _DECIMAL: Final = re.compile(r"-?(0|[1-9][0-9]*)\Z")
+
+_REGISTER: Final = frozenset(("get", "set", "cas", "del", "expire"))
 
 
 class State(NamedTuple):
@@ -56,7 +58,7 @@ class Model(Protocol):
 
     def foresight(
         self, known: Sequence[Operation], unknown: Sequence[Operation]
-    ) -> Foresight | None:
+    ) -> tuple[Foresight | None, Readers | None]:
         """What the answers of ``known`` rule out, where that is worth a look."""
         ...
 
@@ -105,9 +107,13 @@ class CacheModel:
 
     def foresight(
         self, known: Sequence[Operation], unknown: Sequence[Operation]
-    ) -> Foresight | None:
-        transactional = bool(known) and all(x.op == "txn" for x in [*known, *unknown])
-        return Foresight(known, unknown) if transactional else None
+    ) -> tuple[Foresight | None, Readers | None]:
+        ops = {x.op for x in [*known, *unknown]}
+        if ops == {"txn"}:
+            return Foresight(known, unknown), None
+        if ops <= _REGISTER:
+            return None, Readers(known, unknown)
+        return None, None
 
     def step(self, state: State, operation: Operation) -> State | None:
         known, result = operation.ok is True, operation.result

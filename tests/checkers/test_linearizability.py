@@ -107,6 +107,72 @@ def test_the_verdict_is_that_of_brute_force(history: list[Operation]) -> None:
     assert check(history).verdict is expected
 
 
+@st.composite
+def told_histories(draw: st.DrawFn) -> list[Operation]:
+    """Operations carried out one after the other, each write with a value of its own, of which
+    clients know roughly when; some outcomes are unknown, and answers may be wrong."""
+    model, state = CacheModel(), State()
+    told: list[Operation] = []
+    for place in range(draw(st.integers(2, 6))):
+        seen = state.value if draw(st.booleans()) else draw(st.sampled_from([None, "v0", "v1"]))
+        name = draw(st.sampled_from(["get", "set", "get", "set", "cas", "del"]))
+        args = {"set": (f"v{place}",), "cas": (seen, f"v{place}")}.get(name, ())
+        result: Any = None
+        if name == "get":
+            result = seen
+        elif name == "cas":
+            result = state.value == seen
+        elif name == "del":
+            result = state.value is not None
+        start = 100 + 10 * place - draw(st.integers(0, 25))
+        end: int | None = 100 + 10 * place + draw(st.integers(0, 25))
+        after = model.step(state, op(place, name, args, None, start, None))
+        assert after is not None
+        if draw(st.integers(0, 3)) == 0:
+            end, result, after = None, None, draw(st.sampled_from([state, after]))
+        told.append(replace(op(place, name, args, result, start, end), index=place))
+        state = after
+    return told
+
+
+@settings(max_examples=600, deadline=None)
+@given(told_histories())
+def test_the_verdict_is_that_of_brute_force_where_values_are_written_once(
+    history: list[Operation],
+) -> None:
+    expected = Verdict.VALID if brute_force(history) else Verdict.INVALID
+    assert check(history).verdict is expected
+
+
+@pytest.mark.parametrize("end", [25, None])
+def test_what_is_written_twice_may_come_back(end: int | None) -> None:
+    history = [
+        op(1, "set", ["x"], None, 0, 10),
+        op(1, "set", ["y"], None, 13, 20),
+        op(1, "get", [], "y", 21, 22),
+        op(2, "set", ["x"], None, 23, end),
+        op(1, "get", [], "x", 30, 31),
+    ]
+    assert verdict(*history) is Verdict.VALID
+
+
+def test_who_reads_a_value_decides_when_it_ends() -> None:
+    """Sixteen writers at a time, and sixteen readers that saw their values one after the other;
+    without a look ahead no end of it is to be seen."""
+    history: list[Operation] = []
+    for batch in range(4):
+        start, order = 1000 * batch, [i * 7 % 16 for i in range(16)]
+        history += [op(i, "set", [f"{batch}.{i}"], None, start, start + 900) for i in range(16)]
+        for place, i in enumerate(order):
+            at = start + 100 + 10 * place
+            history.append(op(20, "get", [], f"{batch}.{i}", at, at + 5))
+        history.append(op(30 + batch, "set", [f"{batch}.x"], None, start, None))
+    numbered = [replace(x, index=i) for i, x in enumerate(history)]
+    assert check(numbered, configurations=5_000).verdict is Verdict.VALID
+    wrong = [*numbered, op(50, "get", [], "1.3", 9000, 9001)]
+    assert check(wrong, configurations=5_000).verdict is Verdict.INVALID
+
+
 @settings(max_examples=300, deadline=None)
 @given(histories())
 def test_the_culprit_is_the_first_return_that_cannot_be_explained(
