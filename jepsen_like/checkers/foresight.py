@@ -75,13 +75,15 @@ class Foresight:
     def allows(self, low: int, mask: int, state: str | None) -> bool:
         """Whether a configuration may lead to a whole order: all before ``low`` happened, and those
         at ``low`` and behind it whose bit of ``mask`` is set."""
-        values = values_of(state)
+        values, beyond = values_of(state), low + mask.bit_length()
         for key, reads in self._reads.items():
-            at = bisect_left(reads, (low, ""))
-            while at < len(reads) and mask >> (reads[at][0] - low) & 1:
-                at += 1
-            if at < len(reads) and not reads[at][1].startswith(values.get(key, "")):
-                return False
+            value = values.get(key, "")
+            for index, seen in reads[bisect_left(reads, (low, "")) :]:
+                if not mask >> (index - low) & 1:
+                    if not seen.startswith(value):
+                        return False
+                    if index >= beyond:
+                        break
         return True
 
 

@@ -230,7 +230,7 @@ class _Search:
         """The configurations one operation further; the path is extended by it."""
         step = self.model.step
         found, horizon = self.candidates(low, mask)
-        for index in sorted(found, key=self.ends.__getitem__):
+        for index in self._in_turn(found, state):
             if self.pure[index]:
                 continue  # it does not fit in this state, or it would have been absorbed
             after = step(state, self.known[index])
@@ -253,6 +253,15 @@ class _Search:
             if self._lets_go(low, mask, state, after):
                 self.path.append(self.unknown[index])
                 yield low, mask, used | bit, after
+
+    def _in_turn(self, found: list[int], state: State) -> list[int]:
+        """What ends first comes first; but where there is no value, what says that there was none:
+        others fit elsewhere, too."""
+        ends = self.ends
+        if state.value is not None:
+            return sorted(found, key=ends.__getitem__)
+        known = self.known
+        return sorted(found, key=lambda index: (known[index].result is not True, ends[index]))
 
     def _remember_best(self, low: int, mask: int, state: State) -> None:
         depth = low + mask.bit_count()

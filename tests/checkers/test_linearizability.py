@@ -144,6 +144,20 @@ def test_the_verdict_is_that_of_brute_force_where_values_are_written_once(
     assert check(history).verdict is expected
 
 
+def test_who_says_that_there_was_nothing_comes_first_where_there_is_nothing() -> None:
+    """Ten writes that created the key, ten that may have, and nine deletions, all at the same time:
+    one that may have must not be the first."""
+    history = []
+    for i in range(10):
+        history += [
+            op(i, "set", [f"a{i}"], None, 10, 90 + i),
+            op(i, "set", [f"b{i}"], True, 10, 110 + i),
+        ]
+        if i:
+            history.append(op(i, "del", [], True, 10, 100 + i))
+    assert check(history, configurations=2_000).verdict is Verdict.VALID
+
+
 @pytest.mark.parametrize("end", [25, None])
 def test_what_is_written_twice_may_come_back(end: int | None) -> None:
     history = [
