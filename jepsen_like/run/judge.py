@@ -24,7 +24,7 @@ from jepsen_like.run.subjects import may_vanish
 
 NICENESS: Final = 5
 KEY_SECONDS: Final = 60.0
-"""For one key. Measured: those of a run take milliseconds."""
+"""For one key. Measured: milliseconds; seconds where many clients overlap on it for long."""
 MOST_ACCUSATIONS: Final = 5
 """Kept for each key."""
 MOST_REPORTS: Final = 50
