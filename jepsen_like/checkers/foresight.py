@@ -78,7 +78,8 @@ class Foresight:
         values, beyond = values_of(state), low + mask.bit_length()
         for key, reads in self._reads.items():
             value = values.get(key, "")
-            for index, seen in reads[bisect_left(reads, (low, "")) :]:
+            for at in range(bisect_left(reads, (low, "")), len(reads)):
+                index, seen = reads[at]
                 if not mask >> (index - low) & 1:
                     if not seen.startswith(value):
                         return False

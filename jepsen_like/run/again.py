@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from jepsen_like.checkers.linearizability import Verdict
+from jepsen_like.run.command import failed
 from jepsen_like.run.judge import Rules, Ruling, judge
 from jepsen_like.run.system import Options
 from jepsen_like.run.systems import SYSTEMS, make
@@ -45,9 +46,8 @@ def command(arguments: argparse.Namespace) -> int:
         if facts["system"] not in SYSTEMS:
             raise ValueError(f"no system {facts['system']!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return _failed(f"{arguments.directory}: {error}")
-    system = make(facts["system"], Options())
-    rules = Rules(int(system.ttl_slack_ms * 1e6), system.ttl_drift)
+        return failed("judge", f"{arguments.directory}: {error}")
+    rules = Rules.of(make(facts["system"], Options()))
     counts = dict.fromkeys(Verdict, 0)
     operations = 0
     try:
@@ -57,7 +57,7 @@ def command(arguments: argparse.Namespace) -> int:
                 operations += ruling.operations
                 _tell(ruling)
     except ValueError as error:
-        return _failed(f"{history.name}: {error}")
+        return failed("judge", f"{history.name}: {error}")
     verdict = Verdict.VALID if operations else Verdict.UNDECIDED
     for worse in (Verdict.UNDECIDED, Verdict.INVALID):
         verdict = worse if counts[worse] else verdict
@@ -67,11 +67,6 @@ def command(arguments: argparse.Namespace) -> int:
         f" {counts[Verdict.UNDECIDED]} undecided"
     )
     return int(verdict)
-
-
-def _failed(message: str) -> int:
-    print(f"jepsen_like judge: {message}", file=sys.stderr)
-    return int(Verdict.UNDECIDED)
 
 
 def _tell(ruling: Ruling) -> None:

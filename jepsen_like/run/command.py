@@ -138,9 +138,9 @@ def options_of(arguments: argparse.Namespace, scheduled: Sequence[Fault] | None)
         if not separator:
             raise UsageError(f"--setting {text}: write NAME=VALUE")
         settings[name] = value
-    named = _split(arguments.faults)
+    families = _split(arguments.faults)
     if scheduled is not None:
-        named = [fault.family for fault in scheduled]
+        families = [fault.family for fault in scheduled]
     chosen = arguments.workloads == "all" or "eviction" in _split(arguments.workloads)
     return Options(
         nodes=arguments.nodes,
@@ -148,7 +148,7 @@ def options_of(arguments: argparse.Namespace, scheduled: Sequence[Fault] | None)
         durable=arguments.durable,
         seed=arguments.seed,
         small_memory=chosen,
-        small_disks=any(name == "disk" or name.startswith("disk-full") for name in named),
+        small_disks=any(name == "disk" or name.startswith("disk-full") for name in families),
         settings=settings,
     )
 

@@ -21,6 +21,7 @@ from jepsen_like.checkers.history import Operation, parse
 from jepsen_like.checkers.linearizability import Budget, KeyReport, Verdict, check_key
 from jepsen_like.checkers.models import CacheModel
 from jepsen_like.run.subjects import may_vanish
+from jepsen_like.run.system import System
 
 NICENESS: Final = 5
 KEY_SECONDS: Final = 60.0
@@ -37,6 +38,11 @@ class Rules:
 
     slack_ns: int
     drift: float
+
+    @classmethod
+    def of(cls, system: System) -> Rules:
+        """What ``system`` promises."""
+        return cls(int(system.ttl_slack_ms * 1e6), system.ttl_drift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,7 @@ class Run:
         self.violations: list[Violation] = []
         self.story: list[tuple[float, str]] = []
         self.phase = "starting"
-        slack_ns = int(system.ttl_slack_ms * 1e6)
-        self.judge = Judge(directory / "history.jsonl", Rules(slack_ns, system.ttl_drift))
+        self.judge = Judge(directory / "history.jsonl", Rules.of(system))
         self.judge.on_bad = self._on_bad
         self.stage = Stage(system, self.clock, self._say, self.violation, durable=plan.durable)
         self.subjects = Subjects(kinds_of(plan.workloads), system.crowded, self._closed)
