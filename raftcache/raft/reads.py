@@ -5,6 +5,10 @@ node still leads, wait until the index is applied, read. All reads that wait whe
 share it. It holds only once an entry of the leader's own term is committed, since before that the
 commit index may lag behind what earlier leaders acknowledged.
 
+A round asks no more replicas than it needs ("thrifty", as in Moraru et al., EPaxos, SOSP 2013,
+section 6.2): those that answered first when all were asked last. When they take long, the others
+are asked, too, and from then on before them.
+
 A lease is a majority's promise to vote for nobody else for ``lease_s``; it is asked for only while
 lease reads come in. It counts from when the round started, shortened by the stated clock drift, and
 is given up for the rest of the term before a leadership transfer.
@@ -26,15 +30,30 @@ MAX_ROUNDS_IN_FLIGHT: Final = 2
 ROUND_APART_S: Final = 0.001
 """While a round is younger than this, what comes waits for its end: where answers take less, fewer
 and fuller rounds are quicker. Measured on loopback with 50 clients: 9 % less CPU per read."""
+ASK_ALL_EVERY_S: Final = 0.1
+"""A round that begins so long after the last one that asked all asks all again."""
+ASK_OTHERS_AFTER_S: Final = 0.005
+"""Those that were asked have so long to answer before the others are asked, too."""
 
 Confirmed = Callable[[bool], None]
 """Called with True when the state machine may be read, with False when this node cannot tell."""
 
 
 class _Round:
-    """One question to all others."""
+    """One question to as many others as a majority takes, or to all. ``race``: to all at the same
+    time."""
 
-    __slots__ = ("index", "lease", "number", "started", "term", "voters", "waiting")
+    __slots__ = (
+        "asked",
+        "index",
+        "lease",
+        "number",
+        "race",
+        "started",
+        "term",
+        "voters",
+        "waiting",
+    )
 
     def __init__(
         self, number: int, term: int, index: int, started: float, waiting: list[Confirmed]
@@ -44,8 +63,9 @@ class _Round:
         self.index = index
         self.started = started
         self.waiting = waiting
+        self.asked: set[str] = set()
         self.voters: set[str] = set()
-        self.lease = False
+        self.lease = self.race = False
 
 
 class Reads:
@@ -72,6 +92,10 @@ class Reads:
         self._waiting: list[Confirmed] = []
         self._rounds: deque[_Round] = deque()
         self._applying: deque[tuple[int, list[Confirmed]]] = deque()
+        self._order = list(engine.others)
+        """Who is asked first."""
+        self._asked_all_at = -1e18
+        self._watching = False
         self._number = 0
         self._lease_wanted = False
         self._lease = (0, -1e18)
@@ -157,13 +181,51 @@ class Reads:
         round_.lease = self._lease_wanted and self._lease_given_up_in != term
         self._lease_wanted = False
         self._rounds.append(round_)
-        for node in self._engine.others:
-            self._ask(node, round_)
+        round_.race = now - self._asked_all_at >= ASK_ALL_EVERY_S
+        if round_.race:
+            self._asked_all_at = now
+            self._ask_some(round_, len(self._order))
+        else:
+            self._ask_some(round_, self._engine.majority - 1)
+            self._watch(ASK_OTHERS_AFTER_S)
         self._count(round_)
 
-    def _ask(self, node: str, round_: _Round) -> None:
+    def _ask_some(self, round_: _Round, count: int) -> None:
+        """As many as that, of those who are connected and were not asked yet."""
+        for node in self._order:
+            if count <= 0:
+                return
+            if node not in round_.asked and self._ask(node, round_):
+                count -= 1
+
+    def _ask(self, node: str, round_: _Round) -> bool:
+        """Whether ``node`` is connected."""
         lease_ms = int(self._options.lease_s * 1000) if round_.lease else 0
-        self._send(node, wire.Probe(self._group, round_.term, round_.number, lease_ms))
+        sent = self._send(node, wire.Probe(self._group, round_.term, round_.number, lease_ms))
+        if sent:
+            round_.asked.add(node)
+        return sent
+
+    def _watch(self, delay_s: float) -> None:
+        if not self._watching:
+            self._watching = True
+            self._runtime.call_later(delay_s, self._ask_others)
+
+    def _ask_others(self) -> None:
+        """Rounds that wait for long ask whoever was not asked; who kept them waiting is asked last
+        from now on."""
+        self._watching = False
+        now, term = self._runtime.now(), self._engine.term
+        for round_ in self._rounds:
+            if round_.race or round_.term != term:
+                continue
+            left = round_.started + ASK_OTHERS_AFTER_S - now
+            if left > 0:
+                self._watch(left)
+                return
+            slow = round_.asked - round_.voters
+            self._order.sort(key=slow.__contains__)
+            self._ask_some(round_, len(self._order))
 
     def repeat(self, node: str) -> None:
         """A new connection to ``node``: what was asked on the old one is lost."""
@@ -186,6 +248,9 @@ class Reads:
         """``node`` confirmed that it follows this leader, after the round began."""
         for round_ in self._rounds:
             if round_.number == message.round and round_.term == message.term:
+                if round_.race and not round_.voters:
+                    self._order.remove(node)
+                    self._order.insert(0, node)
                 round_.voters.add(node)
                 self._count(round_)
                 return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from raftcache.raft import wire
 from raftcache.raft.options import RaftOptions
-from raftcache.raft.reads import ROUND_APART_S
+from raftcache.raft.reads import ASK_ALL_EVERY_S, ASK_OTHERS_AFTER_S, ROUND_APART_S
 
 from .harness import Cluster, Member
 
@@ -85,6 +85,57 @@ def test_a_read_waits_for_no_slow_round() -> None:
     assert leader.group.reads.rounds == rounds + 3
 
 
+def test_a_round_asks_no_more_than_a_majority_takes() -> None:
+    c = Cluster("abcde")
+    leader = c.elect()
+    others = [name for name in "abcde" if name != leader.name]
+    read_once(c, leader)
+    c.sent.clear()
+    for _ in range(10):
+        read_once(c, leader)
+    asked = [c.count_sent(leader.name, name, wire.Probe) for name in others]
+    assert sorted(asked) == [0, 0, 10, 10]
+
+
+def test_who_takes_long_is_asked_last_until_it_is_quicker_again() -> None:
+    c = Cluster()
+    leader = c.elect()
+    read_once(c, leader)
+    c.sent.clear()
+    read_once(c, leader)
+    (slow,) = [name for name in "bc" if c.count_sent(leader.name, name, wire.Probe)]
+    quick = "bc".replace(slow, "")
+    c.held = {(slow, leader.name)}
+    took = read_once(c, leader)
+    assert ASK_OTHERS_AFTER_S <= took <= 2 * ASK_OTHERS_AFTER_S, "the other was asked, too"
+    c.sent.clear()
+    assert read_once(c, leader) < ASK_OTHERS_AFTER_S
+    assert c.count_sent(leader.name, slow, wire.Probe) == 0
+    c.held = {(quick, leader.name)}
+    c.pass_time(ASK_ALL_EVERY_S)
+    assert read_once(c, leader) < ASK_OTHERS_AFTER_S, "now and then all are asked"
+    c.held = set()
+    c.sent.clear()
+    read_once(c, leader)
+    assert c.count_sent(leader.name, quick, wire.Probe) == 0
+
+
+def test_who_is_not_connected_is_not_waited_for() -> None:
+    c = Cluster()
+    leader = c.elect()
+    for name in "bc":
+        read_once(c, leader)
+        c.hang_up(leader.name, name)
+        assert read_once(c, leader) < ASK_OTHERS_AFTER_S
+        c.join(leader.name, name)
+
+
+def read_once(c: Cluster, leader: Member) -> float:
+    """How long a read takes, in seconds."""
+    read = leader.read()
+    return c.until(lambda: read.confirmed is not None)
+
+
 def test_questions_that_nobody_heard_are_asked_again() -> None:
     """A replica that has lost its state hears nothing until it has it back, and its connection goes
     on: two such rounds, and no read would ever have been answered. (Found by the simulator, seed
@@ -95,6 +146,7 @@ def test_questions_that_nobody_heard_are_asked_again() -> None:
     reads = [leader.read()]
     c.pass_time(2 * ROUND_APART_S)
     reads.append(leader.read())
+    c.pass_time(2 * ASK_OTHERS_AFTER_S)
     for name in others:
         assert len(c.drop(leader.name, name, wire.Probe)) == 2
     c.until(lambda: all(read.confirmed for read in reads), 0.2)
