@@ -72,9 +72,10 @@ _decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
 class Ticket(Request):
     """The part of a request that belongs to one group, through all attempts at it, of which there
     is one at a time. ``done`` is called once, with as many results as operations; ``ended`` hears
-    how each attempt ended."""
+    how each attempt ended. ``alone``: not to be sent with others."""
 
     __slots__ = (
+        "alone",
         "deadline",
         "done",
         "ended",
@@ -96,7 +97,7 @@ class Ticket(Request):
         size: int,
         deadline: float,
         done: Callable[[Sequence[Result]], None],
-        ended: Callable[[Ticket, Outcome, Sequence[Result]], None],
+        ended: Ended,
     ) -> None:
         self.group = group
         self.kind = kind
@@ -105,7 +106,7 @@ class Ticket(Request):
         self.deadline = deadline
         self.done = done
         self.ended = ended
-        self.finished = False
+        self.finished = self.alone = False
         self.exposed = False
         """The attempt under way may have an effect."""
         self.tainted = False
@@ -117,6 +118,17 @@ class Ticket(Request):
     def finish(self, outcome: Outcome, results: Sequence[Result]) -> None:
         """An attempt ended."""
         self.ended(self, outcome, results)
+
+    def split(self) -> Sequence[Ticket]:
+        """See ``Request``."""
+        return (self,)
+
+    def answer(self, results: Sequence[Result]) -> None:
+        """The last attempt ended, or none is made any more."""
+        self.done(results)
+
+
+Ended = Callable[[Ticket, Outcome, Sequence[Result]], None]
 
 
 class _Sent(NamedTuple):
@@ -177,6 +189,9 @@ class Forwarder:
             run: list[Ticket] = []
             size = 0
             for ticket in tickets:
+                if ticket.alone:
+                    self._send(node, group, kind, [ticket])
+                    continue
                 if run and size + ticket.size > MAX_FORWARD_BYTES:
                     self._send(node, group, kind, run)
                     run, size = [], 0

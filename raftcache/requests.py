@@ -23,6 +23,10 @@ class Request:
         """Called once: with one result each when ``APPLIED``, else with none."""
         raise NotImplementedError
 
+    def split(self) -> Sequence[Request]:
+        """The requests that are in it, each to be finished instead of this one."""
+        return (self,)
+
 
 class Call(Request):
     """A request whose end a function hears of."""

@@ -1,12 +1,13 @@
 """From an operation to the leader of its group: here, or on another node in batches.
 
-A ticket is the part of one front-end request that belongs to one group. It is given to the local
-replica, or sent with all others of this turn to the node that leads; when the leader is unknown or
-has changed it waits. What was surely not applied is tried again until the request's deadline; what
-may have been applied is not, unless repeating it is harmless: reads, and writes with an idempotency
-key. What full disks keep from being applied ends at once, as ``STORAGE_FULL``. At the deadline a
-ticket ends as ``UNAVAILABLE`` or, if any attempt may have had an effect, as ``UNKNOWN``; no future
-is left hanging.
+A ticket is the part of one front-end request that belongs to one group, or several such requests
+of one turn of the event loop (``gathering``). It is given to the local replica, or sent with all
+others of this turn to the node that leads; when the leader is unknown or has changed it waits. What
+was surely not applied is tried again until the request's deadline; what may have been applied is
+not, unless repeating it is harmless: reads, and writes with an idempotency key. What full disks
+keep from being applied ends at once, as ``STORAGE_FULL``. At the deadline a ticket ends as
+``UNAVAILABLE`` or, if any attempt may have had an effect, as ``UNKNOWN``; no future is left
+hanging.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from raftcache.forwarding import Forward, Forwarder, Kind, Ticket, size_of
+from raftcache.gathering import Done, Gathered, Gatherer
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import (
@@ -56,6 +58,8 @@ _WRITE: Final = Kind.WRITE
 _APPLIED: Final = Outcome.APPLIED
 _READS: Final = frozenset(Read.__args__)
 _REPEATABLE: Final = _READS | {Once}
+_APART: Final = frozenset((Once, Scan))
+"""Operations that are tried again in another way than others, or take long."""
 _UNAVAILABLE: Final = Result(Status.UNAVAILABLE)
 _UNKNOWN: Final = Result(Status.UNKNOWN)
 _STORAGE_FULL: Final = Result(Status.STORAGE_FULL)
@@ -92,6 +96,9 @@ class Router:
         )
         self._on_end = self._ended
         """Bound once, not for every ticket."""
+        self._gatherer = Gatherer(
+            runtime, self._ended, self._take_up, self._dispatch, self._take_apart
+        )
         self._hints: dict[int, str] = {}
         self._silent: dict[str, float] = {}
         """Nodes that leave unanswered what they were asked, and until when they are not asked."""
@@ -111,9 +118,12 @@ class Router:
             if not future.done():
                 future.set_result(results[0])
 
-        group = self._group_of(key)
-        ticket = Ticket(group, Kind.WRITE, (op,), size_of(op), deadline, finish, self._on_end)
-        ticket.repeatable = type(op) is Once
+        group, size = self._group_of(key), size_of(op)
+        if type(op) is not Once:
+            self._gather(group, _WRITE, (op,), size, deadline, finish)
+            return future
+        ticket = Ticket(group, _WRITE, (op,), size, deadline, finish, self._on_end)
+        ticket.repeatable = True
         self._admit(ticket)
         return future
 
@@ -128,6 +138,9 @@ class Router:
                 future.set_result(results[0])
 
         group, kind = self._group_of(key), _READ_KIND[consistency]
+        if kind is _READ:
+            self._gather(group, _READ, (Get(key),), len(key), deadline, finish)
+            return future
         ticket = Ticket(group, kind, (Get(key),), len(key), deadline, finish, self._on_end)
         ticket.max_staleness_s = max_staleness
         self._admit(ticket)
@@ -157,11 +170,22 @@ class Router:
         max_staleness: float | None = None,
     ) -> None:
         """See ``Service.submit``."""
+        if len(ops) == 1 and max_staleness is None:
+            # The commonest case, in half of the time.
+            op = ops[0]
+            if type(op) is Get:
+                group, size = self._group_of(op.key), len(op.key)
+                self._gather(group, _READ, ops, size, deadline, finish)
+                return
+            if type(op) is Set:
+                group, size = self._group_of(op.key), len(op.key) + len(op.value)
+                self._gather(group, _WRITE, ops, size, deadline, finish)
+                return
         if group is None:
             group = self._only_group(ops)
         if group is not None and not atomic:
             # The common case, in a third of the time.
-            self._admit(self._ticket(group, ops, deadline, finish, max_staleness))
+            self._start(group, ops, deadline, finish, max_staleness)
             return
         results: list[Result] = [_UNAVAILABLE] * len(ops)
         parts = self._split(ops, results)
@@ -181,7 +205,7 @@ class Router:
             if atomic and len(part) > 1 and not all(type(op) in _READS for op in part):
                 wrapped = (_atomic(part),)
             done = _into(results, positions, ended)
-            self._admit(self._ticket(number, wrapped, deadline, done, max_staleness))
+            self._start(number, wrapped, deadline, done, max_staleness)
 
     def _only_group(self, ops: Sequence[Read | Write]) -> int | None:
         """The group of all keys; ``None``: of several, or some operation has no key."""
@@ -197,16 +221,16 @@ class Router:
                 return None
         return only
 
-    def _ticket(
+    def _start(
         self,
         group: int,
         ops: Sequence[Read | Write],
         deadline: float,
-        done: Callable[[Sequence[Result]], None],
+        done: Done,
         max_staleness_s: float | None,
-    ) -> Ticket:
+    ) -> None:
         """Operations of one group; reads, where a bound is given, as old as that."""
-        size, reading, repeatable = 0, True, True
+        size, reading, plain, repeatable = 0, True, True, True
         for op in ops:
             if type(op) is Get:
                 size += len(op.key)
@@ -216,15 +240,19 @@ class Router:
             else:
                 size += size_of(op)
                 reading = reading and type(op) in _READS
+                plain = plain and type(op) not in _APART
                 repeatable = repeatable and type(op) in _REPEATABLE
         kind = _READ if reading else _WRITE
+        if plain and (max_staleness_s is None or kind is _WRITE):
+            self._gather(group, kind, ops, size, deadline, done)
+            return
         if type(ops[0]) is Scan:
             kind = Kind.SCAN
         ticket = Ticket(group, kind, ops, size, deadline, done, self._on_end)
         ticket.repeatable = repeatable
         if max_staleness_s is not None and kind is _READ:
             ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness_s
-        return ticket
+        self._admit(ticket)
 
     def _split(
         self, ops: Sequence[Read | Write], results: list[Result]
@@ -267,18 +295,50 @@ class Router:
     # -- a ticket's way
 
     def _admit(self, ticket: Ticket) -> None:
-        limits = self._limits
-        operations, size = self._operations + len(ticket.ops), self._bytes + ticket.size
-        full = operations > limits.max_queued_operations or size > limits.max_queued_bytes
-        if full and self._outstanding:
+        if self._full(len(ticket.ops), ticket.size):
             ticket.finished = True
-            ticket.done([_UNAVAILABLE] * len(ticket.ops))
+            ticket.answer([_UNAVAILABLE] * len(ticket.ops))
             return
-        self._operations, self._bytes = operations, size
         self._outstanding[ticket] = None
         self._dispatch(ticket)
 
+    def _gather(
+        self,
+        group: int,
+        kind: Kind,
+        ops: Sequence[Read | Write],
+        size: int,
+        deadline: float,
+        done: Done,
+    ) -> None:
+        """The same for what may go as one with other requests of this turn."""
+        if self._full(len(ops), size):
+            done([_UNAVAILABLE] * len(ops))
+        else:
+            self._gatherer.add(group, kind, ops, size, deadline, done)
+
+    def _full(self, count: int, size: int) -> bool:
+        """Whether so many more operations and bytes are too many; if not, they are counted."""
+        limits = self._limits
+        operations, total = self._operations + count, self._bytes + size
+        full = operations > limits.max_queued_operations or total > limits.max_queued_bytes
+        if full and self._outstanding:
+            return True
+        self._operations, self._bytes = operations, total
+        return False
+
+    def _take_up(self, ticket: Ticket) -> None:
+        self._outstanding[ticket] = None
+
+    def _take_apart(self, ticket: Gathered, parts: list[Ticket]) -> None:
+        """Its requests go on by themselves."""
+        ticket.finished = True
+        del self._outstanding[ticket]
+        self._outstanding.update(dict.fromkeys(parts))
+
     def _dispatch(self, ticket: Ticket) -> None:
+        if ticket.finished:
+            return
         group = ticket.group
         replica = self._replicas.get(group)
         if replica is not None and (replica.leader == self._node or ticket.kind is Kind.STALE_READ):
@@ -341,6 +401,11 @@ class Router:
             self._finish(ticket, results)
             return
         if outcome is Outcome.FULL:
+            if ticket.kind is _READ and len(parts := ticket.split()) > 1:
+                # Only some of them asked for what would have to be written.
+                for part in parts:
+                    self._dispatch(part)
+                return
             # Another try would not help before somebody has made room.
             self._finish(ticket, [_UNKNOWN if ticket.tainted else _STORAGE_FULL] * len(ticket.ops))
             return
@@ -357,7 +422,7 @@ class Router:
         del self._outstanding[ticket]
         self._operations -= len(ticket.ops)
         self._bytes -= ticket.size
-        ticket.done(results)
+        ticket.answer(results)
 
     def on_payload(self, node: str, data: bytes) -> None:
         """A message of another node's router; ``WireError`` when it is none."""
@@ -393,8 +458,7 @@ class Router:
         parked = self._parked.pop(group, None)
         if parked:
             for ticket in parked:
-                if not ticket.finished:
-                    self._dispatch(ticket)
+                self._dispatch(ticket)
 
     def on_timer(self) -> None:
         """To be called every half heartbeat: deadlines, and another try of what waits."""

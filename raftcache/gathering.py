@@ -1,0 +1,128 @@
+"""Requests of one turn of the event loop that take the same way, as one ticket.
+
+Fifty clients that ask one thing each need not cost a router more than one client that asks fifty:
+what they ask of one group in one turn becomes one log entry, or one read, anyway. So it is sent,
+given to the replica and ended as one, and is taken apart where the fate of one request need not be
+the others'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftcache.forwarding import Ended, Kind, Ticket, size_of
+from raftcache.ops import Read, Result, Write
+from raftcache.runtime import Runtime
+
+MAX_GATHERED_OPERATIONS: Final = 1024
+MAX_GATHERED_BYTES: Final = 256 * 1024
+"""Of keys and values; one larger request still goes whole."""
+SAME_DEADLINE_S: Final = 0.005
+"""Requests whose deadlines differ by less have that of the first."""
+
+Done = Callable[[Sequence[Result]], None]
+
+
+class Gathered(Ticket):
+    """``parts``: of each request, how many operations, and who waits for their results."""
+
+    __slots__ = ("_gathered", "_replace", "parts")
+
+    def __init__(
+        self,
+        group: int,
+        kind: Kind,
+        deadline: float,
+        ended: Ended,
+        replace: Callable[[Gathered, list[Ticket]], None],
+    ) -> None:
+        self._gathered: list[Read | Write] = []
+        super().__init__(group, kind, self._gathered, 0, deadline, _nobody, ended)
+        self.parts: list[tuple[int, Done]] = []
+        self._replace = replace
+
+    def add(self, ops: Sequence[Read | Write], size: int, done: Done) -> None:
+        """One more request."""
+        self._gathered.extend(ops)
+        self.size += size
+        self.parts.append((len(ops), done))
+
+    def answer(self, results: Sequence[Result]) -> None:
+        """See ``Ticket``."""
+        at = 0
+        for count, done in self.parts:
+            done(results[at : at + count])
+            at += count
+
+    def split(self) -> Sequence[Ticket]:
+        """A ticket for each request instead of this one, which is finished."""
+        if len(self.parts) < 2:
+            return (self,)
+        tickets: list[Ticket] = []
+        at = 0
+        for count, done in self.parts:
+            ops = self.ops[at : at + count]
+            at += count
+            size = sum([size_of(op) for op in ops])
+            ticket = Ticket(self.group, self.kind, ops, size, self.deadline, done, self.ended)
+            ticket.exposed, ticket.tainted, ticket.alone = self.exposed, self.tainted, True
+            tickets.append(ticket)
+        self._replace(self, tickets)
+        return tickets
+
+
+class Gatherer:
+    """``begun`` and ``complete`` are given each ticket: at once, and at the end of the turn."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        ended: Ended,
+        begun: Callable[[Gathered], None],
+        complete: Callable[[Gathered], None],
+        replace: Callable[[Gathered, list[Ticket]], None],
+    ) -> None:
+        self._runtime = runtime
+        self._ended = ended
+        self._begun = begun
+        self._complete = complete
+        self._replace = replace
+        self._open: dict[Kind, dict[int, Gathered]] = {Kind.READ: {}, Kind.WRITE: {}}
+        self._turn: list[Gathered] = []
+
+    def add(
+        self,
+        group: int,
+        kind: Kind,
+        ops: Sequence[Read | Write],
+        size: int,
+        deadline: float,
+        done: Done,
+    ) -> None:
+        """Linearizable reads, or writes of which none may be repeated."""
+        tickets = self._open[kind]
+        ticket = tickets.get(group)
+        if ticket is None or not (
+            len(ticket.ops) < MAX_GATHERED_OPERATIONS
+            and ticket.size + size <= MAX_GATHERED_BYTES
+            and -SAME_DEADLINE_S < deadline - ticket.deadline < SAME_DEADLINE_S
+        ):
+            ticket = Gathered(group, kind, deadline, self._ended, self._replace)
+            tickets[group] = ticket
+            self._begun(ticket)
+            if not self._turn:
+                self._runtime.call_soon(self._end_turn)
+            self._turn.append(ticket)
+        ticket.add(ops, size, done)
+
+    def _end_turn(self) -> None:
+        turn, self._turn = self._turn, []
+        for tickets in self._open.values():
+            tickets.clear()
+        for ticket in turn:
+            self._complete(ticket)
+
+
+def _nobody(_results: Sequence[Result]) -> None:
+    raise AssertionError("the parts of a gathered ticket are answered, not the ticket")
