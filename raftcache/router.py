@@ -479,6 +479,9 @@ class Router:
         if not replica.raft.is_leader:
             finish(Outcome.NOT_APPLIED, ())
             return
+        if target == self._node:
+            finish(Outcome.APPLIED, (Result(Status.OK),))
+            return
         replica.raft.transfer(target or None)
 
         def ended(outcome: Outcome) -> None:
