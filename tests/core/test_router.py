@@ -160,6 +160,15 @@ def test_a_transfer_of_what_does_not_exist_is_refused(
     assert stage.result(future).status is Status.NOT_FOUND
 
 
+@pytest.mark.parametrize("via", ["n1", "n2", "n3"])
+def test_a_transfer_to_the_leader_has_succeeded_already(stage: Stage, via: str) -> None:
+    leader, node = stage.leader(0), stage.node(via)
+    term = node.replicas[0].raft.engine.term
+    future = node.transfer(0, leader, node.now() + 1.0)
+    assert stage.result(future).status is Status.OK
+    assert (stage.leader(0), node.replicas[0].raft.engine.term) == (leader, term)
+
+
 def test_more_than_the_limit_in_flight_is_refused_and_nothing_else_suffers(stage: Stage) -> None:
     node = stage.node()
     node.router._limits = Limits(max_queued_operations=10)
