@@ -51,9 +51,16 @@ class Gathered(Ticket):
     def answer(self, results: Sequence[Result]) -> None:
         """See ``Ticket``."""
         at = 0
+        failure: Exception | None = None
         for count, done in self.parts:
-            done(results[at : at + count])
+            try:
+                done(results[at : at + count])
+            except Exception as error:
+                # A bug, which is no reason to leave the others waiting.
+                failure = error
             at += count
+        if failure is not None:
+            raise failure
 
     def split(self) -> Sequence[Ticket]:
         """A ticket for each request instead of this one, which is finished."""

@@ -99,21 +99,18 @@ class Connection(web.RequestHandler):
                 super().data_received(data)
                 return
             data = data[plain.end :]
-            if not plain.future.done():
+            if plain.result is None:
                 self._plain, self._backlog = plain, data
-                plain.future.add_done_callback(self._answered)
+                plain.answered = self._answered
                 return
             self._reply(plain)
             if self.writing_paused:
                 self._backlog = data
                 return
 
-    def _answered(self, future: asyncio.Future[Any]) -> None:
+    def _answered(self) -> None:
         plain, self._plain = self._plain, None
         if plain is None or self.transport is None:
-            return
-        if future.cancelled():  # the node is going down
-            self.force_close()
             return
         self._reply(plain)
         self._serve_backlog()

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from raftcache.gathering import MAX_GATHERED_BYTES, MAX_GATHERED_OPERATIONS, SAME_DEADLINE_S
-from raftcache.ops import Get, Incr, Once, Set, Status
+from raftcache.forwarding import Kind
+from raftcache.gathering import (
+    MAX_GATHERED_BYTES,
+    MAX_GATHERED_OPERATIONS,
+    SAME_DEADLINE_S,
+    Gathered,
+)
+from raftcache.ops import Get, Incr, Once, Result, Set, Status
 from tests.core.conftest import Stage
 from tests.core.test_full_disk import fill
 
@@ -13,7 +19,6 @@ from tests.core.test_full_disk import fill
 def entries(stage: Stage, group: int) -> int:
     """Log entries of the group's writers so far."""
     return sum(n.group_metrics[group].batch_operations.count for n in stage.cluster.nodes.values())
-
 
 
 @pytest.mark.parametrize("where", ["leader", "follower"])
@@ -112,3 +117,20 @@ def test_a_read_of_what_is_due_is_written_and_its_neighbours_are_not(stage: Stag
     reads = [node.read(key, node.now() + 5.0) for key in (other, due, other)]
     assert [stage.result(future).value for future in reads] == [b"stays", None, b"stays"]
     assert node.group_metrics[0].applied - before == 1
+
+
+def test_who_fails_at_the_answer_keeps_nobody_else_waiting() -> None:
+    def fails(_results: object) -> None:
+        raise RuntimeError("a bug in a front end")
+
+    answers: list[object] = []
+    ticket = Gathered(0, Kind.READ, 1.0, _never, _never)
+    ticket.add([Get(b"a")], 1, fails)
+    ticket.add([Get(b"b")], 1, answers.extend)
+    with pytest.raises(RuntimeError, match="a bug in a front end"):
+        ticket.answer([Result(Status.OK), Result(Status.NOT_FOUND)])
+    assert answers == [Result(Status.NOT_FOUND)]
+
+
+def _never(*_: object) -> None:
+    raise AssertionError

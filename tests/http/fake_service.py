@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from raftcache.machine import Machine
 from raftcache.ops import (
@@ -15,6 +16,7 @@ from raftcache.ops import (
     Incr,
     Once,
     Op,
+    Read,
     Result,
     Set,
     Status,
@@ -84,6 +86,26 @@ class FakeService:
     ) -> asyncio.Future[Result]:
         self.reads.append((key, deadline, consistency, max_staleness))
         return self._answer(self._apply(Get(key)))
+
+    def submit(
+        self,
+        ops: Sequence[Read | Write],
+        deadline: float,
+        finish: Callable[[Sequence[Result]], None],
+        *,
+        group: int | None = None,
+        max_staleness: float | None = None,
+    ) -> None:
+        (op,) = ops
+        if isinstance(op, Get):
+            self.reads.append((op.key, deadline, Consistency.LINEARIZABLE, max_staleness))
+        else:
+            self.writes.append((cast(Write, op), deadline))
+        answer = self._answer(self._apply(op))
+        if answer.done():
+            finish((answer.result(),))
+        else:
+            answer.add_done_callback(lambda done: finish((done.result(),)))
 
     def batch(
         self, ops: Sequence[Get | Write], deadline: float, *, atomic: bool = False

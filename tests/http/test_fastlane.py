@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from raftcache.http.fastlane import FastLane
 from raftcache.machine import Machine
-from raftcache.ops import Result, Set, Status, Write
+from raftcache.ops import Set, Status
 
 COMMON = {
     "curl": b"GET /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nUser-Agent: curl/7.88.1\r\n"
@@ -194,13 +194,11 @@ async def test_a_client_that_does_not_read_is_not_answered_without_end(http: Run
 async def test_a_bug_in_the_service_is_a_500_in_the_lane_too(
     http: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(op: Write, deadline: float) -> asyncio.Future[Result]:
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        future.set_exception(RuntimeError("injected"))
-        return future
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("injected")
 
     with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
-        patch.setattr(http.service, "write", broken)
+        patch.setattr(http.service, "submit", broken)
         answer = await http.send("PUT", "/v1/keys/k", b"1")
     assert (answer.code, answer.problem) == (500, "internal")
     assert [entry["event"] for entry in logs] == ["request failed"]
