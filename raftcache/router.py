@@ -46,7 +46,6 @@ AVOID_S: Final = 1.0
 same, and be slow."""
 
 _READ_KIND: Final = {
-    Consistency.LINEARIZABLE: Kind.READ,
     Consistency.LEASE: Kind.LEASE_READ,
     Consistency.STALE: Kind.STALE_READ,
 }
@@ -109,22 +108,12 @@ class Router:
     def write(self, op: Write, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.write``."""
         future: asyncio.Future[Result] = self._runtime.future()
-        key = _key(op)
-        if key is None:
-            future.set_result(Result(Status.INVALID))
-            return future
 
         def finish(results: Sequence[Result]) -> None:
             if not future.done():
                 future.set_result(results[0])
 
-        group, size = self._group_of(key), size_of(op)
-        if type(op) is not Once:
-            self._gather(group, _WRITE, (op,), size, deadline, finish)
-            return future
-        ticket = Ticket(group, _WRITE, (op,), size, deadline, finish, self._on_end)
-        ticket.repeatable = True
-        self._admit(ticket)
+        self.submit((op,), deadline, finish)
         return future
 
     def read(
@@ -137,10 +126,10 @@ class Router:
             if not future.done():
                 future.set_result(results[0])
 
-        group, kind = self._group_of(key), _READ_KIND[consistency]
-        if kind is _READ:
-            self._gather(group, _READ, (Get(key),), len(key), deadline, finish)
+        if consistency is Consistency.LINEARIZABLE:
+            self.submit((Get(key),), deadline, finish)
             return future
+        group, kind = self._group_of(key), _READ_KIND[consistency]
         ticket = Ticket(group, kind, (Get(key),), len(key), deadline, finish, self._on_end)
         ticket.max_staleness_s = max_staleness
         self._admit(ticket)
@@ -299,7 +288,7 @@ class Router:
             ticket.finished = True
             ticket.answer([_UNAVAILABLE] * len(ticket.ops))
             return
-        self._outstanding[ticket] = None
+        self._take_up(ticket)
         self._dispatch(ticket)
 
     def _gather(
