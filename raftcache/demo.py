@@ -65,6 +65,8 @@ class Plan:
     memory: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     """Further settings of every node, by name."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of the nodes' processes, beside what this one has."""
 
 
 @dataclass(slots=True)
@@ -155,6 +157,7 @@ class Cluster:
     def _launch(self, name: str, url: str, resp: str, config: Path) -> Process:
         ours = {f"RAFTCACHE_{setting.upper()}" for setting in _OWN | self._plan.settings.keys()}
         environment = {name: value for name, value in os.environ.items() if name not in ours}
+        environment |= self._plan.environment
         log = self.directory / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

@@ -7,14 +7,12 @@ surely not applied.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
-
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Append, Atomic, Get, Once, Read, Result, Set, SetMany, SetRange, Write
+from raftcache.payloads import Forward, ForwardReply, Kind, decode_payload, encode_payload
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
@@ -28,45 +26,9 @@ MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
 """Of keys and values in one forwarded message; one larger request still goes whole."""
 
 
-class Kind(enum.IntEnum):
-    """What is asked of a replica."""
-
-    WRITE = 0
-    READ = 1
-    LEASE_READ = 2
-    STALE_READ = 3
-    TRANSFER = 4
-    SCAN = 5
-
-
 _WRITE: Final = Kind.WRITE
 _APART: Final = frozenset((Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN))
 """Each has terms, or takes time, of its own."""
-
-
-class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
-    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
-
-    id: int
-    group: int
-    kind: Kind
-    ops: list[Read | Write]
-    max_staleness_ms: int = -1
-    target: str = ""
-
-
-class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
-    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``, and
-    otherwise who leads the group, as far as the sender knows."""
-
-    id: int
-    outcome: int
-    results: list[Result]
-    leader: str = ""
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
 
 
 class Ticket(Request):
@@ -208,7 +170,7 @@ class Forwarder:
         if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
             forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
         forward.target = tickets[0].target
-        if self._peers.send(node, wire.Payload(_encoder.encode(forward))):
+        if self._peers.send(node, wire.Payload(encode_payload(forward))):
             self._sent[self._next_id] = _Sent(node, group, tickets, self._runtime.now(), set())
             self._metrics[group].forwarded += len(forward.ops)
             for ticket in tickets:
@@ -219,10 +181,7 @@ class Forwarder:
 
     def on_payload(self, node: str, data: bytes) -> None:
         """A message of another node's router; ``WireError`` when it is none."""
-        try:
-            message = _decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise wire.WireError(f"malformed payload: {error}") from None
+        message = decode_payload(data)
         if isinstance(message, Forward):
             self._on_forward(node, message)
         else:
@@ -237,7 +196,7 @@ class Forwarder:
             reply = ForwardReply(message.id, outcome.value, list(results))
             if outcome is not Outcome.APPLIED:
                 reply.leader = self._leader_of(message.group) or ""
-            self._peers.send(node, wire.Payload(_encoder.encode(reply)))
+            self._peers.send(node, wire.Payload(encode_payload(reply)))
 
         self._serve(message, finish)
 

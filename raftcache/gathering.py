@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftcache.forwarding import Ended, Kind, Ticket, size_of
+from raftcache.forwarding import Ended, Ticket, size_of
 from raftcache.ops import Read, Result, Write
+from raftcache.payloads import Kind
 from raftcache.runtime import Runtime
 
 MAX_GATHERED_OPERATIONS: Final = 1024

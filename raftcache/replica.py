@@ -8,9 +8,7 @@ the recency of what was read into the log, and proposes a tick when something is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Any, Final, NamedTuple
 
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
@@ -39,7 +37,7 @@ NOTED_FOR: Final = 5
 2 s by default. Redis's own clock for this has 1 s, memcached moves an item once a minute."""
 
 
-class ReplicaOptions(msgspec.Struct, frozen=True):
+class ReplicaOptions(NamedTuple):
     """``configure``: what the machine's settings should be while this node leads."""
 
     configure: Configure

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from raftcache.forwarding import Forward, Forwarder, Kind, Ticket, size_of
+from raftcache.forwarding import Forwarder, Ticket, size_of
 from raftcache.gathering import Done, Gathered, Gatherer
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
@@ -34,6 +34,7 @@ from raftcache.ops import (
     Write,
 )
 from raftcache.partition import SlotMap
+from raftcache.payloads import Forward, Kind
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
 from raftcache.replica import Replica

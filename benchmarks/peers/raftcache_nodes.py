@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import ClassVar
 
 from measuring.wire import Address, WireRunning
@@ -14,6 +15,7 @@ from raftcache.bench.dialects import DIALECTS
 from raftcache.demo import Cluster, DemoError, Plan, cluster_status
 
 MAX_MEMORY = "2gb"
+COMPILED = Path(__file__).parents[2] / ".venv" / "compiled"
 
 
 class Raftcache(Peer):
@@ -24,6 +26,7 @@ class Raftcache(Peer):
     protocol: ClassVar[str] = "resp"
     redis_benchmark: ClassVar[Sequence[str]] = ("set", "get")
     pipelines: ClassVar[bool] = True
+    environment: ClassVar[Mapping[str, str]] = {}
 
     def version(self) -> str:
         return version("raftcache")
@@ -42,6 +45,7 @@ class Raftcache(Peer):
             directory=setup.directory,
             memory=not setup.durable,
             settings={"max_memory": MAX_MEMORY},
+            environment=dict(self.environment),
         )
         try:
             with Cluster(plan) as cluster:
@@ -55,6 +59,21 @@ class Raftcache(Peer):
                 )
         except DemoError as error:
             raise PeerError(f"raftcache: {error}") from error
+
+
+class RaftcacheCompiled(Raftcache):
+    """The same with its busiest modules compiled."""
+
+    name = "raftcache-compiled"
+    about = "the same, its busiest modules compiled (make compiled)"
+    environment: ClassVar[Mapping[str, str]] = {
+        "PYTHONPATH": str(COMPILED),
+        "PYTHONSAFEPATH": "1",
+    }
+    install = "make compiled"
+
+    def missing(self) -> str:
+        return "" if (COMPILED / "done").exists() else f"no {COMPILED}"
 
 
 class RaftcacheHttp(Raftcache):
@@ -82,4 +101,4 @@ def leader_first(cluster: Cluster, protocol: str) -> list[Address]:
     return [(host, int(port)) for host, _, port in parts]
 
 
-PEERS: list[Peer] = [Raftcache(), RaftcacheHttp()]
+PEERS: list[Peer] = [Raftcache(), RaftcacheCompiled(), RaftcacheHttp()]

@@ -16,8 +16,9 @@ from raftcache.cli import bench, demo, keys, serve, status
 def _version(asked: bool) -> None:
     if asked:
         from raftcache import __version__
+        from raftcache.compiled import compiled
 
-        typer.echo(f"raftcache {__version__}")
+        typer.echo(f"raftcache {__version__}{' (compiled)' if compiled() else ''}")
         raise typer.Exit
 
 

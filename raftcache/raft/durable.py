@@ -41,7 +41,8 @@ from raftcache.raft.blocks import (
     encode_records,
     record_bytes,
 )
-from raftcache.raft.journal import Journal, SnapshotHeader
+from raftcache.raft.entries import SnapshotHeader
+from raftcache.raft.journal import Journal
 from raftcache.raft.replay import Doubt, Recovered, recover
 from raftcache.raft.segments import Segment, Segments, segment_path
 from raftcache.raft.snapshot_files import SnapshotFiles

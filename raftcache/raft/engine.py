@@ -26,7 +26,8 @@ from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
-from raftcache.raft.journal import Entry, Journal
+from raftcache.raft.entries import Entry
+from raftcache.raft.journal import Journal
 
 NO_OP: Final = b"\x01"
 """PySyncObj's own no-op, the first entry of every term."""

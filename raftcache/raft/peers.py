@@ -12,12 +12,12 @@ import asyncio
 import enum
 import hmac
 import struct
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
-import msgspec
 import structlog
 
-from raftcache.raft import wire
+from raftcache.raft import authentication, wire
+from raftcache.raft.authentication import Seal
 from raftcache.raft.wire import Message, WireError
 from raftcache.runtime import Cancellable, Listener, Runtime
 
@@ -37,7 +37,7 @@ _LENGTH: Final = struct.Struct("<I")
 _log = structlog.get_logger()
 
 
-class PeerOptions(msgspec.Struct, frozen=True):
+class PeerOptions(NamedTuple):
     """Who this node is and whom it talks to. ``addresses``: id -> (host, port) of every other
     node."""
 
@@ -90,8 +90,8 @@ class Link(asyncio.Protocol):
         self._buffer = bytearray()
         self._own_hello = b""
         self._hellos: tuple[bytes, bytes] = (b"", b"")
-        self._seal: wire.Seal | None = None
-        self._check: wire.Seal | None = None
+        self._seal: Seal | None = None
+        self._check: Seal | None = None
         self.incarnation = self._known_here = 0
         now = peers.runtime.now()
         self.opened = self.last_received = self.last_sent = now
@@ -232,7 +232,11 @@ class Link(asyncio.Protocol):
         return b"dialer" if (self._dialing is not None) == own else b"acceptor"
 
     def _mac(self, role: bytes) -> bytes:
-        return wire.proof(self._options.secret, role, *self._hellos)
+        return authentication.proof(self._options.secret, role, *self._hellos)
+
+    def _session_key(self, own: bool) -> bytes:
+        role = self._role(own)
+        return authentication.session_key(self._options.secret, role, *self._hellos)
 
     def _on_proof(self, body: bytes) -> None:
         self._check_proof(wire.decode_proof(body))
@@ -242,9 +246,8 @@ class Link(asyncio.Protocol):
             raise WireError("an earlier start had a later incarnation; trying again with a new one")
         self._check_incarnation()
         if self._options.secret:
-            secret = self._options.secret
-            self._seal = wire.Seal(wire.session_key(secret, self._role(own=True), *self._hellos))
-            self._check = wire.Seal(wire.session_key(secret, self._role(own=False), *self._hellos))
+            self._seal = Seal(self._session_key(own=True))
+            self._check = Seal(self._session_key(own=False))
         self._state = _LIVE
         self._peers.on_link_live(self)
 

@@ -33,7 +33,7 @@ from raftcache.raft.blocks import (
     good_block_after,
     read_block,
 )
-from raftcache.raft.journal import Entry
+from raftcache.raft.entries import Entry
 from raftcache.raft.segments import Segment, segment_path
 from raftcache.runtime import Disk
 

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from raftcache.raft.blocks import CorruptJournalError, blocks, encode_block
-from raftcache.raft.journal import SnapshotHeader, StoredSnapshot
+from raftcache.raft.entries import SnapshotHeader, StoredSnapshot
 from raftcache.runtime import Runtime
 
 _PREFIX: Final = "snapshot-"

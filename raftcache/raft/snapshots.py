@@ -14,7 +14,8 @@ import structlog
 
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.journal import Entry, Journal, SnapshotHeader
+from raftcache.raft.entries import Entry, SnapshotHeader
+from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.transport import GroupTransport, check_commands
 from raftcache.runtime import Runtime

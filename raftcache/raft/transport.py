@@ -21,7 +21,8 @@ from typing import Any, Final, Protocol
 from raftcache.raft import wire
 from raftcache.raft.clock import GroupClock
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
-from raftcache.raft.journal import Entry, Journal
+from raftcache.raft.entries import Entry
+from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.runtime import Runtime
 

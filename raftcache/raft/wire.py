@@ -9,8 +9,6 @@ received is ever unpickled.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
 import msgspec
@@ -267,38 +265,3 @@ def decode_proof(body: Bytes) -> Proof:
         return _proof_decoder.decode(body)
     except _MALFORMED as error:
         raise WireError(f"malformed proof: {error}") from None
-
-
-class Seal:
-    """One direction of an authenticated connection: every frame carries a keyed BLAKE2b-128 tag
-    over its position in the stream and its body, so that frames cannot be forged, replayed, dropped
-    or reordered."""
-
-    def __init__(self, key: bytes) -> None:
-        self._state = hashlib.blake2b(digest_size=TAG_BYTES, key=key)
-        self._sequence = 0
-
-    def tag(self, body: Bytes) -> bytes:
-        """The next frame's tag."""
-        state = self._state.copy()
-        state.update(self._sequence.to_bytes(8, "little"))
-        state.update(body)
-        self._sequence += 1
-        return state.digest()
-
-    def check(self, tag: Bytes, body: Bytes) -> None:
-        """``WireError`` unless ``tag`` is the next frame's."""
-        if not hmac.compare_digest(bytes(tag), self.tag(body)):
-            raise WireError("frame authentication failed")
-
-
-def proof(secret: bytes, role: bytes, dialer: bytes, acceptor: bytes) -> bytes:
-    """HMAC-SHA256 by which ``role`` (``b"dialer"`` or ``b"acceptor"``) proves that it knows the
-    secret; both hellos, nonces included, are covered, so that a proof is worth nothing on another
-    connection."""
-    return hmac.digest(secret, b"|".join((b"raftcache-proof", role, dialer, acceptor)), "sha256")
-
-
-def session_key(secret: bytes, role: bytes, dialer: bytes, acceptor: bytes) -> bytes:
-    """The key that seals the frames sent by ``role``."""
-    return hmac.digest(secret, b"|".join((b"raftcache-seal", role, dialer, acceptor)), "sha256")

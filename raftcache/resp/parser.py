@@ -36,7 +36,7 @@ class Parser:
         self._max_command_bytes = max_command_bytes
         self._reader = hiredis.Reader()
         self._typing = True
-        self._inline = b""
+        self._line = b""
         self._held = b""
         self.unparsed = 0
 
@@ -110,13 +110,13 @@ class Parser:
 
     def _parse_inline(self, data: bytes, commands: list[list[bytes]]) -> bytes:
         """Commands as people type them, one a line; returns what is left for the real parser."""
-        data, self._inline = self._inline + data, b""
+        data, self._line = self._line + data, b""
         while data and data[:1] != b"*":
             line, newline, rest = data.partition(b"\n")
             if not newline:
                 if len(data) > MAX_INLINE_BYTES:
                     raise RedisError("ERR Protocol error: too big inline request")
-                self._inline = data
+                self._line = data
                 return b""
             data = rest
             words = split_inline(line.rstrip(b"\r"))

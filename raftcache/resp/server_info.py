@@ -9,6 +9,7 @@ import sys
 from typing import Final
 
 from raftcache import __version__
+from raftcache.compiled import compiled
 from raftcache.metrics import Histogram
 from raftcache.resp.arguments import no_subcommand
 from raftcache.resp.replies import EMPTY, OK, RedisError, array, bulk, encode, integer
@@ -45,6 +46,7 @@ def _sections(session: Session) -> dict[str, dict[str, object]]:
         "Server": {
             "redis_version": REDIS_VERSION,
             "raftcache_version": __version__,
+            "raftcache_compiled": int(compiled()),
             "redis_mode": "standalone",
             "os": f"{platform.system()} {platform.release()} {platform.machine()}",
             "arch_bits": 64 if sys.maxsize > 2**32 else 32,

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from raftcache.forwarding import SILENT_S, Forward, Forwarder, Kind, Ticket, _encoder
+from raftcache.forwarding import SILENT_S, Forwarder, Ticket
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Get, Result, Status
+from raftcache.payloads import Forward, Kind, encode_payload
 from raftcache.raft import wire
 from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import Outcome
@@ -50,7 +51,7 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
         asked.append(finish)
 
     forwarder = Forwarder(None, peers, {}, serve, nobody, ignored)  # type: ignore[arg-type]
-    forwarder.on_payload("b", _encoder.encode(Forward(1, 0, Kind.READ, [Get(b"k")])))
+    forwarder.on_payload("b", encode_payload(Forward(1, 0, Kind.READ, [Get(b"k")])))
     peers.incarnations["b"] = later
     results: Sequence[Result] = [Result(Status.OK)]
     asked[0](Outcome.APPLIED, results)

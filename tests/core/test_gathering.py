@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from raftcache.forwarding import Kind
 from raftcache.gathering import (
     MAX_GATHERED_BYTES,
     MAX_GATHERED_OPERATIONS,
@@ -12,6 +11,7 @@ from raftcache.gathering import (
     Gathered,
 )
 from raftcache.ops import Get, Incr, Once, Result, Set, Status
+from raftcache.payloads import Kind
 from tests.core.conftest import Stage
 from tests.core.test_full_disk import fill
 

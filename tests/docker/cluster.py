@@ -26,6 +26,8 @@ COMPOSE = ROOT / "docker" / "compose.yaml"
 NODES = ("n1", "n2", "n3", "n4", "n5")
 PATIENCE_S = 60.0
 _OWN_NETWORK = "services: {n1: {build: {network: host}}}\n"
+_OFTEN = "".join(f"  {node}: {{healthcheck: {{interval: 2s}}}}\n" for node in NODES)
+"""Tests wait for a health check again and again: it comes more often than the image says."""
 _SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
 
@@ -36,7 +38,8 @@ class Cluster:
         self.engine = engine
         self.project = f"raftcache-test-{secrets.token_hex(3)}"
         self.http_ports, self.resp_ports = _port_ranges(2)
-        files = [COMPOSE]
+        files = [COMPOSE, directory / "checks.yaml"]
+        files[-1].write_text(f"services:\n{_OFTEN}")
         if engine.own:
             files.append(directory / "network.yaml")
             files[-1].write_text(_OWN_NETWORK)

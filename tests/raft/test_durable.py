@@ -30,7 +30,7 @@ from jepsen_like.sim.scheduler import Scheduler
 from raftcache.raft import durable, segments
 from raftcache.raft.blocks import encode_block, read_block
 from raftcache.raft.durable import CorruptJournalError, DurableJournal
-from raftcache.raft.journal import SnapshotHeader
+from raftcache.raft.entries import SnapshotHeader
 from raftcache.raft.storage import DataDirectory, Identity, StorageError
 from raftcache.runtime import AsyncioRuntime
 

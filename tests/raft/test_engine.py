@@ -21,7 +21,8 @@ from pysyncobj.node import Node
 from pysyncobj.transport import Transport
 
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
-from raftcache.raft.journal import Journal, SnapshotHeader
+from raftcache.raft.entries import SnapshotHeader
+from raftcache.raft.journal import Journal
 
 Message = dict[str, Any]
 

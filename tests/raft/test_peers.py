@@ -21,6 +21,7 @@ from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.scheduler import Scheduler
 from raftcache.raft import peers as peers_module
 from raftcache.raft import wire
+from raftcache.raft.authentication import Seal, proof, session_key
 from raftcache.raft.peers import HANDSHAKE_TIMEOUT_S, SILENCE_LIMIT_S, PeerOptions, Peers
 from raftcache.raft.wire import Message, Payload, WireError
 from raftcache.runtime import AsyncioRuntime, Runtime
@@ -69,7 +70,7 @@ class Events:
 def options(node: str, names: str, **changed: Any) -> PeerOptions:
     addresses = {name: (name, PORT) for name in names if name != node}
     made = PeerOptions(node, "cluster", "topology", addresses, SECRET, LIMIT)
-    return msgspec.structs.replace(made, **changed)
+    return made._replace(**changed)
 
 
 class Net:
@@ -174,7 +175,7 @@ def hello(**changed: Any) -> bytes:
 def proof_for(intruder: Intruder, own_hello: bytes, secret: bytes = SECRET) -> bytes:
     """The dialer's proof, once the node has answered the hello."""
     answer = intruder.frames()[0]
-    return wire.encode_body(wire.Proof(wire.proof(secret, b"dialer", own_hello, answer)))
+    return wire.encode_body(wire.Proof(proof(secret, b"dialer", own_hello, answer)))
 
 
 @pytest.fixture
@@ -321,7 +322,7 @@ def test_who_knows_the_secret_is_heard_and_must_seal() -> None:
     peer.say(proof_for(peer, hello()))
     net.run(0.1)
     assert net.peers["b"].connected("a")
-    seal = wire.Seal(wire.session_key(SECRET, b"dialer", hello(), peer.frames()[0]))
+    seal = Seal(session_key(SECRET, b"dialer", hello(), peer.frames()[0]))
     body = wire.encode_body([Payload(b"x")])
     sealed = len(body).to_bytes(4, "little") + seal.tag(body) + body
     assert peer.transport is not None

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raftcache.raft import wire
+from raftcache.raft.authentication import Seal, proof, session_key
 from raftcache.raft.transport import check_commands
-from raftcache.raft.wire import Seal, WireError
+from raftcache.raft.wire import WireError
 
 from .harness import GROUP, Cluster
 
@@ -233,14 +234,12 @@ def test_keys_and_proofs_depend_on_role_and_both_hellos() -> None:
     hellos = [(b"a", b"b"), (b"b", b"a"), (b"a", b"c"), (b"c", b"b")]
     made = [
         function(b"secret", role, *pair)
-        for function in (wire.proof, wire.session_key)
+        for function in (proof, session_key)
         for role in (b"dialer", b"acceptor")
         for pair in hellos
     ]
     assert len(set(made)) == len(made)
-    assert wire.proof(b"secret", b"dialer", b"a", b"b") != wire.proof(
-        b"other", b"dialer", b"a", b"b"
-    )
+    assert proof(b"secret", b"dialer", b"a", b"b") != proof(b"other", b"dialer", b"a", b"b")
 
 
 @given(instances(wire.Hello), instances(wire.Hello))

@@ -12,8 +12,9 @@ from jepsen_like.sim.runtime import SimRuntime
 from raftcache.raft import durable
 from raftcache.raft.durable import CorruptJournalError, DurableJournal
 from raftcache.raft.engine import COMMAND, NO_OP, Engine
+from raftcache.raft.entries import SnapshotHeader
 from raftcache.raft.group import Outcome
-from raftcache.raft.journal import Journal, SnapshotHeader
+from raftcache.raft.journal import Journal
 from raftcache.raft.storage import DataDirectory, Identity, StorageError
 from tests.raft.harness import GROUP, Cluster
 from tests.raft.test_durable import Machine, commands, fill

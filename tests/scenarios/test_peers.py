@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from raftcache.raft import wire
+from raftcache.raft.authentication import Seal, session_key
 from raftcache.raft.engine import CoreNode
 from raftcache.raft.wire import Payload
 from tests.raft.harness import GROUP
@@ -56,7 +57,7 @@ def test_no_entry_of_a_peer_is_unpickled(guarded: bool, tmp_path: Any) -> None:
     assert os.path.exists(mark) is not guarded
 
 
-def authenticated(net: Net, host: str, incarnation: int) -> tuple[Intruder, wire.Seal]:
+def authenticated(net: Net, host: str, incarnation: int) -> tuple[Intruder, Seal]:
     """A connection to b by somebody who knows the secret and says that it is a; what it sends must
     be sealed with the seal returned."""
     peer = net.intruder("b", host)
@@ -65,10 +66,10 @@ def authenticated(net: Net, host: str, incarnation: int) -> tuple[Intruder, wire
     net.run(0.1)
     peer.say(proof_for(peer, own))
     net.run(0.1)
-    return peer, wire.Seal(wire.session_key(SECRET, b"dialer", own, peer.frames()[0]))
+    return peer, Seal(session_key(SECRET, b"dialer", own, peer.frames()[0]))
 
 
-def sealed(seal: wire.Seal, *messages: wire.Message) -> bytes:
+def sealed(seal: Seal, *messages: wire.Message) -> bytes:
     body = wire.encode_body(list(messages))
     return len(body).to_bytes(wire.LENGTH_BYTES, "little") + seal.tag(body) + body
 

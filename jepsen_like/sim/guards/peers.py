@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jepsen_like.sim.guards.catalogue import Guard
-from raftcache.raft import snapshots, transport, wire
+from raftcache.raft import snapshots, transport
+from raftcache.raft.authentication import Seal
 from raftcache.raft.peers import Link, Peers
 
 
@@ -33,7 +34,7 @@ GUARDS: Final = (
         ("S16b",),
         (11,),
         "a frame that somebody recorded is heard again",
-        ((wire.Seal, "check", _nothing),),
+        ((Seal, "check", _nothing),),
     ),
     Guard(
         "frame-limit",

@@ -1,0 +1,59 @@
+"""What routers say to each other: operations for a replica, and how they ended."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from raftcache.ops import Read, Result, Write
+from raftcache.raft import wire
+
+
+class Kind(enum.IntEnum):
+    """What is asked of a replica."""
+
+    WRITE = 0
+    READ = 1
+    LEASE_READ = 2
+    STALE_READ = 3
+    TRANSFER = 4
+    SCAN = 5
+
+
+class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
+    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
+
+    id: int
+    group: int
+    kind: Kind
+    ops: list[Read | Write]
+    max_staleness_ms: int = -1
+    target: str = ""
+
+
+class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
+    """``outcome`` is an ``Outcome``; results as many as operations when it is ``APPLIED``, and
+    otherwise who leads the group, as far as the sender knows."""
+
+    id: int
+    outcome: int
+    results: list[Result]
+    leader: str = ""
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
+
+
+def encode_payload(message: Forward | ForwardReply) -> bytes:
+    """MessagePack, as it travels in a ``wire.Payload``."""
+    return _encoder.encode(message)
+
+
+def decode_payload(data: bytes) -> Forward | ForwardReply:
+    """Inverse of ``encode_payload``; ``WireError`` on anything else."""
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise wire.WireError(f"malformed payload: {error}") from None
