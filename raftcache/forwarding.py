@@ -27,6 +27,7 @@ MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
 
 
 _WRITE: Final = Kind.WRITE
+_READ: Final = Kind.READ
 _APART: Final = frozenset((Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN))
 """Each has terms, or takes time, of its own."""
 
@@ -110,16 +111,18 @@ class _Sent(NamedTuple):
 
 class Forwarder:
     """One node's messages to other nodes' routers. ``serve`` gives what other nodes ask to the
-    replica here, ``leader_of`` says who leads a group, and ``redirect`` hears what others say of
-    that when they do not."""
+    replica here, ``leader_of`` says who leads a group, ``term_under`` in which term a replica here
+    follows a node (-1: it does not), and ``redirect`` hears what others say of who leads when they
+    do not."""
 
     def __init__(
         self,
         runtime: Runtime,
         peers: Peers,
         metrics: Mapping[int, GroupMetrics],
-        serve: Callable[[Forward, Finish], None],
+        serve: Callable[[str, Forward, Finish], None],
         leader_of: Callable[[int], str | None],
+        term_under: Callable[[int, str], int],
         redirect: Callable[[int, str], None],
     ) -> None:
         self._runtime = runtime
@@ -127,6 +130,7 @@ class Forwarder:
         self._metrics = metrics
         self._serve = serve
         self._leader_of = leader_of
+        self._term_under = term_under
         self._redirect = redirect
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
@@ -169,6 +173,8 @@ class Forwarder:
         forward = Forward(self._next_id, group, kind, [op for t in tickets for op in t.ops])
         if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
             forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
+        if kind is _READ:
+            forward.term = self._term_under(group, node)
         forward.target = tickets[0].target
         if self._peers.send(node, wire.Payload(encode_payload(forward))):
             self._sent[self._next_id] = _Sent(node, group, tickets, self._runtime.now(), set())
@@ -198,7 +204,7 @@ class Forwarder:
                 reply.leader = self._leader_of(message.group) or ""
             self._peers.send(node, wire.Payload(encode_payload(reply)))
 
-        self._serve(message, finish)
+        self._serve(node, message, finish)
 
     def _on_reply(self, node: str, message: ForwardReply) -> None:
         sent = self._sent.get(message.id)

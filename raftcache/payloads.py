@@ -22,7 +22,9 @@ class Kind(enum.IntEnum):
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
-    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
+    """Operations for another node's replica. ``target``: of a transfer, empty for any. ``term``: of
+    linearizable reads, the one in which the sender, itself a replica, follows the node that it
+    asks; -1: it does not say."""
 
     id: int
     group: int
@@ -30,6 +32,7 @@ class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
     ops: list[Read | Write]
     max_staleness_ms: int = -1
     target: str = ""
+    term: int = -1
 
 
 class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):

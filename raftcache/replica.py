@@ -226,6 +226,12 @@ class Replica:
         (self._lease_reads if lease else self._reads).append(request)
         self._schedule()
 
+    def read_vouched(self, request: Request, node: str, term: int) -> None:
+        """The same for what ``node`` sent on, which followed this leader in ``term`` then."""
+        confirmed = self._confirmation([request])
+        if not self.raft.confirm_vouched(node, term, confirmed):
+            self.read(request)
+
     def _flush_reads(self) -> None:
         if self._reads:
             reads, self._reads = self._reads, []
@@ -235,6 +241,10 @@ class Replica:
             self._confirm(reads, lease=True)
 
     def _confirm(self, reads: list[Request], *, lease: bool) -> None:
+        self.raft.confirm_read(self._confirmation(reads), lease=lease)
+
+    def _confirmation(self, reads: list[Request]) -> Callable[[bool], None]:
+        """What answers these once it is known whether they may be."""
         started = self._runtime.now()
 
         def confirmed(ok: bool) -> None:
@@ -246,7 +256,7 @@ class Replica:
                 for request in reads:
                     request.finish(Outcome.NOT_APPLIED, ())
 
-        self.raft.confirm_read(confirmed, lease=lease)
+        return confirmed
 
     def serve(self, reads: Sequence[Request]) -> None:
         """Answer from the state as it is."""

@@ -92,7 +92,13 @@ class Router:
         self._bytes = 0
         self._parked: dict[int, list[Ticket]] = {}
         self._forwarder = Forwarder(
-            runtime, peers, metrics, self._serve, self.leader_of, self._redirect
+            runtime,
+            peers,
+            metrics,
+            self._serve,
+            self.leader_of,
+            self._term_under,
+            self._redirect,
         )
         self._on_end = self._ended
         """Bound once, not for every ticket."""
@@ -420,7 +426,11 @@ class Router:
             self._silent.pop(node, None)
         self._forwarder.on_payload(node, data)
 
-    def _serve(self, message: Forward, finish: Finish) -> None:
+    def _term_under(self, group: int, leader: str) -> int:
+        replica = self._replicas.get(group)
+        return -1 if replica is None else replica.raft.term_under(leader)
+
+    def _serve(self, node: str, message: Forward, finish: Finish) -> None:
         """What another node asks of the replica here."""
         replica = self._replicas.get(message.group)
         if replica is None:
@@ -429,6 +439,9 @@ class Router:
         staleness = message.max_staleness_ms / 1000 if message.max_staleness_ms >= 0 else None
         size = sum([size_of(op) for op in message.ops])
         request = Call(message.ops, size, finish)
+        if message.term >= 0 and message.kind is _READ:
+            replica.read_vouched(request, node, message.term)
+            return
         ask(replica, message.kind, request, staleness, message.target, self)
 
     def on_down(self, node: str) -> None:

@@ -315,6 +315,25 @@ class RaftGroup:
             self.reads.confirm(confirmed)
             self.schedule(tick=False)
 
+    def confirm_vouched(self, node: str, term: int, confirmed: Confirmed) -> bool:
+        """``confirm_read`` for a read that ``node`` sent on while it followed this leader in
+        ``term``. False: that is not enough, and ``confirmed`` will not be called."""
+        engine = self.engine
+        if not engine.is_leader or term != engine.term or node not in engine.others:
+            return False
+        if not self.reads.confirm_vouched(confirmed):
+            return False
+        if self.reads.due:
+            self.schedule(tick=False)
+        return True
+
+    def term_under(self, leader: str) -> int:
+        """The term in which this replica follows ``leader``, which may count on that as on an
+        answer to ``Probe``; -1: it does not."""
+        engine = self.engine
+        following = engine.leader == leader and not self._recovery.active
+        return engine.term if following else -1
+
     def confirm_fresh(self, max_staleness_s: float, confirmed: Confirmed) -> None:
         """``confirmed(True)`` when the state here is no older than that; False: no leader to
         ask."""

@@ -40,6 +40,10 @@ def nobody(_group: int) -> None:
     return None
 
 
+def no_term(_group: int, _node: str) -> int:
+    return -1
+
+
 @pytest.mark.parametrize(("later", "answered"), [(7, True), (8, False), (0, False)])
 def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answered: bool) -> None:
     """Each numbers its requests from 1: its successor would take the answer for that to another
@@ -47,10 +51,10 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
     seed 300439.)"""
     peers, asked = Peers(), list[Finish]()
 
-    def serve(_message: Forward, finish: Finish) -> None:
+    def serve(_node: str, _message: Forward, finish: Finish) -> None:
         asked.append(finish)
 
-    forwarder = Forwarder(None, peers, {}, serve, nobody, ignored)  # type: ignore[arg-type]
+    forwarder = Forwarder(None, peers, {}, serve, nobody, no_term, ignored)  # type: ignore[arg-type]
     forwarder.on_payload("b", encode_payload(Forward(1, 0, Kind.READ, [Get(b"k")])))
     peers.incarnations["b"] = later
     results: Sequence[Result] = [Result(Status.OK)]
@@ -77,7 +81,15 @@ def test_who_takes_the_time_that_a_request_takes_is_not_silent(kind: Kind, silen
 
     runtime = Runtime()
     metrics = {0: GroupMetrics()}
-    forwarder = Forwarder(runtime, peers, metrics, ignored, nobody, ignored)  # type: ignore[arg-type]
+    forwarder = Forwarder(
+        runtime,  # type: ignore[arg-type]
+        peers,  # type: ignore[arg-type]
+        metrics,
+        ignored,
+        nobody,
+        no_term,
+        ignored,
+    )
 
     forwarder.add("b", Ticket(0, kind, (Get(b"k"),), 1, 200.0, ignored, ignored))
     calls.pop()()

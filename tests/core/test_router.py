@@ -274,3 +274,19 @@ def test_a_node_that_does_not_lead_says_who_does(wide: Stage) -> None:
             assert wide.read(key, via).value == b"v"
             assert counts.forwarded == before + 2
             assert router.leader_of(0) == leader
+
+
+@pytest.mark.parametrize(("size", "needed"), [(3, 0), (5, 4)])
+def test_a_read_through_a_follower_needs_a_round_only_where_two_are_no_majority(
+    size: int, needed: int
+) -> None:
+    stage = Stage(size=size, groups=1)
+    key, leader = stage.key_of(0), stage.leader(0)
+    stage.set(key, b"x", leader)
+    reads = stage.node(leader).replicas[0].raft.reads
+    before = reads.rounds
+    for via in stage.followers(0):
+        assert stage.read(key, via).value == b"x"
+    assert reads.rounds == before + needed
+    assert stage.read(key, leader).value == b"x"
+    assert reads.rounds == before + needed + 1, "its own reads always do"

@@ -185,6 +185,16 @@ class Member:
         self.cluster.turn()
         return read
 
+    def read_vouched(self, by: str, term: int | None = None) -> Read | None:
+        """A read that ``by`` sends on now, as one that follows in ``term`` (``None``: as it is);
+        ``None`` when that is not enough."""
+        read = Read(self)
+        if term is None:
+            term = self.cluster[by].group.term_under(self.name)
+        enough = self.group.confirm_vouched(by, term, read)
+        self.cluster.turn()
+        return read if enough else None
+
     def read_fresh(self, max_staleness_s: float) -> Read:
         read = Read(self)
         self.group.confirm_fresh(max_staleness_s, read)

@@ -201,6 +201,89 @@ def test_a_leader_of_one_confirms_its_reads_at_once() -> None:
     assert took <= 0.002
 
 
+# -- reads that another replica sent on
+
+
+def test_a_read_sent_on_by_one_of_three_replicas_needs_no_round() -> None:
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    rounds = leader.group.reads.rounds
+    for follower in "bc":
+        read = leader.read_vouched(follower)
+        assert read is not None
+        assert read.confirmed and read.seen == [b"x"]
+    assert leader.group.reads.rounds == rounds
+
+
+def test_it_waits_until_what_is_committed_is_applied() -> None:
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    leader.group.applied_index -= 1
+    read = leader.read_vouched("b")
+    assert read is not None
+    assert read.confirmed is None
+    leader.group.applied_index += 1
+    c.until(lambda: read.confirmed is True)
+
+
+def test_of_five_replicas_two_are_no_majority() -> None:
+    c = Cluster("abcde")
+    leader = c.elect()
+    assert leader.read_vouched("b") is None
+
+
+def test_who_is_in_another_term_or_no_replica_vouches_for_nothing() -> None:
+    c = Cluster()
+    leader = c.elect()
+    for term in (leader.term - 1, leader.term + 1, -1):
+        assert leader.read_vouched("b", term) is None
+    assert leader.read_vouched("z", leader.term) is None
+    assert leader.read_vouched(leader.name, leader.term) is None
+    assert c["b"].read_vouched("c", leader.term) is None, "nor to one that does not lead"
+
+
+def test_who_voted_for_another_leader_does_not_vouch_for_the_old_one() -> None:
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.isolate("a")
+    c.until(lambda: any(c[name].leads for name in "bc"))
+    assert c["a"].leads, "it has not noticed"
+    assert [c[name].group.term_under("a") for name in "bc"] == [-1, -1]
+    assert c["a"].read_vouched("b") is None
+
+
+def test_who_is_getting_its_state_back_vouches_for_nothing() -> None:
+    """What its earlier incarnation has promised is not known yet."""
+    c = Cluster()
+    leader = c.elect()
+    c.write(leader.name, b"x")
+    c.crash("c")
+    c.held = {("b", "c")}
+    c.start("c")
+    c.flow(0.2)
+    assert c["c"].group.recovering
+    assert c["c"].group.term_under(leader.name) == -1
+    c.held = set()
+    c.until(lambda: not c["c"].group.recovering)
+    c.until(lambda: c["c"].group.term_under(leader.name) == leader.term)
+
+
+def test_a_leader_that_has_committed_nothing_in_its_term_takes_no_word_for_it() -> None:
+    """What earlier leaders acknowledged may lie beyond its commit index."""
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.crash("a")
+    c.until(lambda: any(c[name].leads for name in "bc"))
+    (leader,) = [c[name] for name in "bc" if c[name].leads]
+    other = "c" if leader.name == "b" else "b"
+    assert leader.journal.term_at(leader.commit) != leader.term
+    assert leader.read_vouched(other, leader.term) is None
+    c.until(lambda: leader.group.leader_ready)
+    assert leader.read_vouched(other, leader.term) is not None
+
+
 # -- leases
 
 
