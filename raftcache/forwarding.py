@@ -12,7 +12,14 @@ from typing import Final, NamedTuple
 
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Append, Atomic, Get, Once, Read, Result, Set, SetMany, SetRange, Write
-from raftcache.payloads import Forward, ForwardReply, Kind, decode_payload, encode_payload
+from raftcache.payloads import (
+    Forward,
+    ForwardReply,
+    Kind,
+    Uses,
+    decode_payload,
+    encode_payload,
+)
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
@@ -27,7 +34,6 @@ MAX_FORWARD_BYTES: Final = 4 * 1024 * 1024
 
 
 _WRITE: Final = Kind.WRITE
-_READ: Final = Kind.READ
 _APART: Final = frozenset((Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN))
 """Each has terms, or takes time, of its own."""
 
@@ -35,10 +41,12 @@ _APART: Final = frozenset((Kind.STALE_READ, Kind.TRANSFER, Kind.SCAN))
 class Ticket(Request):
     """The part of a request that belongs to one group, through all attempts at it, of which there
     is one at a time. ``done`` is called once, with as many results as operations; ``ended`` hears
-    how each attempt ended. ``alone``: not to be sent with others."""
+    how each attempt ended. ``alone``: not to be sent with others. ``at_leader``: to be answered
+    nowhere else."""
 
     __slots__ = (
         "alone",
+        "at_leader",
         "deadline",
         "done",
         "ended",
@@ -69,7 +77,7 @@ class Ticket(Request):
         self.deadline = deadline
         self.done = done
         self.ended = ended
-        self.finished = self.alone = False
+        self.finished = self.alone = self.at_leader = False
         self.exposed = False
         """The attempt under way may have an effect."""
         self.tainted = False
@@ -111,27 +119,26 @@ class _Sent(NamedTuple):
 
 class Forwarder:
     """One node's messages to other nodes' routers. ``serve`` gives what other nodes ask to the
-    replica here, ``leader_of`` says who leads a group, ``term_under`` in which term a replica here
-    follows a node (-1: it does not), and ``redirect`` hears what others say of who leads when they
-    do not."""
+    replica here, ``leader_of`` says who leads a group, ``redirect`` hears what others say of that
+    when they do not, and ``uses`` hears what was read elsewhere."""
 
     def __init__(
         self,
         runtime: Runtime,
         peers: Peers,
         metrics: Mapping[int, GroupMetrics],
-        serve: Callable[[str, Forward, Finish], None],
+        serve: Callable[[Forward, Finish], None],
         leader_of: Callable[[int], str | None],
-        term_under: Callable[[int, str], int],
         redirect: Callable[[int, str], None],
+        uses: Callable[[Uses], None],
     ) -> None:
         self._runtime = runtime
         self._peers = peers
         self._metrics = metrics
         self._serve = serve
         self._leader_of = leader_of
-        self._term_under = term_under
         self._redirect = redirect
+        self._uses = uses
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
         self._sent: dict[int, _Sent] = {}
@@ -173,8 +180,6 @@ class Forwarder:
         forward = Forward(self._next_id, group, kind, [op for t in tickets for op in t.ops])
         if kind is Kind.STALE_READ and tickets[0].max_staleness_s is not None:
             forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
-        if kind is _READ:
-            forward.term = self._term_under(group, node)
         forward.target = tickets[0].target
         if self._peers.send(node, wire.Payload(encode_payload(forward))):
             self._sent[self._next_id] = _Sent(node, group, tickets, self._runtime.now(), set())
@@ -190,8 +195,10 @@ class Forwarder:
         message = decode_payload(data)
         if isinstance(message, Forward):
             self._on_forward(node, message)
-        else:
+        elif isinstance(message, ForwardReply):
             self._on_reply(node, message)
+        else:
+            self._uses(message)
 
     def _on_forward(self, node: str, message: Forward) -> None:
         incarnation = self._peers.incarnation_of(node)
@@ -204,7 +211,7 @@ class Forwarder:
                 reply.leader = self._leader_of(message.group) or ""
             self._peers.send(node, wire.Payload(encode_payload(reply)))
 
-        self._serve(node, message, finish)
+        self._serve(message, finish)
 
     def _on_reply(self, node: str, message: ForwardReply) -> None:
         sent = self._sent.get(message.id)

@@ -77,6 +77,7 @@ class GroupMetrics:
         "elections",
         "forwarded",
         "not_applied",
+        "read_here",
         "read_rounds",
         "read_seconds",
         "snapshots_received",
@@ -90,9 +91,11 @@ class GroupMetrics:
         self.commit_seconds = Histogram(SECONDS)
         """From the proposal of a batch to its result, at the leader."""
         self.read_seconds = Histogram(SECONDS)
-        """How long reads waited for their ReadIndex round, at the leader."""
+        """How long linearizable reads waited until they could be answered."""
         self.forwarded = 0
         """Operations that this node sent on to the group's leader."""
+        self.read_here = 0
+        """Linearizable reads that this node answered without leading the group."""
         self.applied = 0
         self.not_applied = 0
         self.unknown = 0
@@ -205,6 +208,11 @@ _STATUS: Final[tuple[tuple[str, type[Any], str, Callable[[GroupStatus], float]],
 
 _COUNTS: Final[tuple[tuple[str, str, Callable[[GroupMetrics], float]], ...]] = (
     ("forwarded_operations", "Operations sent on to the group's leader.", lambda m: m.forwarded),
+    (
+        "follower_reads",
+        "Linearizable reads that this node answered without leading the group.",
+        lambda m: m.read_here,
+    ),
     (
         "read_rounds",
         "ReadIndex rounds; each confirms the leadership for all reads that wait.",

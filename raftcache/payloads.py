@@ -22,9 +22,7 @@ class Kind(enum.IntEnum):
 
 
 class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
-    """Operations for another node's replica. ``target``: of a transfer, empty for any. ``term``: of
-    linearizable reads, the one in which the sender, itself a replica, follows the node that it
-    asks; -1: it does not say."""
+    """Operations for another node's replica. ``target``: of a transfer, empty for any."""
 
     id: int
     group: int
@@ -32,7 +30,6 @@ class Forward(msgspec.Struct, array_like=True, gc=False, tag=0):
     ops: list[Read | Write]
     max_staleness_ms: int = -1
     target: str = ""
-    term: int = -1
 
 
 class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
@@ -45,16 +42,25 @@ class ForwardReply(msgspec.Struct, array_like=True, gc=False, tag=1):
     leader: str = ""
 
 
+class Uses(msgspec.Struct, array_like=True, gc=False, tag=2):
+    """Keys that were read at the sender, for the leader to write down. Nobody answers."""
+
+    group: int
+    keys: list[bytes]
+
+
+Payload = Forward | ForwardReply | Uses
+
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Forward | ForwardReply)
+_decoder = msgspec.msgpack.Decoder(Payload)
 
 
-def encode_payload(message: Forward | ForwardReply) -> bytes:
+def encode_payload(message: Payload) -> bytes:
     """MessagePack, as it travels in a ``wire.Payload``."""
     return _encoder.encode(message)
 
 
-def decode_payload(data: bytes) -> Forward | ForwardReply:
+def decode_payload(data: bytes) -> Payload:
     """Inverse of ``encode_payload``; ``WireError`` on anything else."""
     try:
         return _decoder.decode(data)

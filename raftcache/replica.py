@@ -29,6 +29,8 @@ WORTHWHILE_OPERATIONS: Final = 64
 """While an entry is on its way, another one leaves only with at least so many operations."""
 MAX_TOUCHED: Final = 4096
 """Keys whose recency waits to be written to the log; further ones go without."""
+MAX_USES_BYTES: Final = 256 * 1024
+"""Of keys in one message to the leader."""
 MAX_NOTED: Final = 65_536
 """Keys remembered as noted lately, twice."""
 _APPLIED: Final = Outcome.APPLIED
@@ -98,6 +100,7 @@ class Replica:
         self._flushing = False
         self._reads: list[Request] = []
         self._lease_reads: list[Request] = []
+        self._reads_here: list[Request] = []
         self._touched: dict[bytes, None] = {}
         self._touched_since = 0.0
         self._noted: set[bytes] = set()
@@ -226,11 +229,11 @@ class Replica:
         (self._lease_reads if lease else self._reads).append(request)
         self._schedule()
 
-    def read_vouched(self, request: Request, node: str, term: int) -> None:
-        """The same for what ``node`` sent on, which followed this leader in ``term`` then."""
-        confirmed = self._confirmation([request])
-        if not self.raft.confirm_vouched(node, term, confirmed):
-            self.read(request)
+    def read_here(self, request: Request) -> None:
+        """Linearizable reads at a replica that need not lead. ``AT_LEADER`` when only a leader can
+        tell, ``NOT_APPLIED`` when there is none."""
+        self._reads_here.append(request)
+        self._schedule()
 
     def _flush_reads(self) -> None:
         if self._reads:
@@ -239,6 +242,9 @@ class Replica:
         if self._lease_reads:
             reads, self._lease_reads = self._lease_reads, []
             self._confirm(reads, lease=True)
+        if self._reads_here:
+            reads, self._reads_here = self._reads_here, []
+            self.raft.confirm_here(self._confirmation(reads))
 
     def _confirm(self, reads: list[Request], *, lease: bool) -> None:
         self.raft.confirm_read(self._confirmation(reads), lease=lease)
@@ -251,17 +257,19 @@ class Replica:
             if ok:
                 count = sum(len(request.ops) for request in reads)
                 self.metrics.read_seconds.observe(self._runtime.now() - started, count)
-                self.serve(reads)
+                if not self.raft.is_leader:
+                    self.metrics.read_here += count
+                self.serve(reads, linearizable=True)
             else:
                 for request in reads:
                     request.finish(Outcome.NOT_APPLIED, ())
 
         return confirmed
 
-    def serve(self, reads: Sequence[Request]) -> None:
+    def serve(self, reads: Sequence[Request], *, linearizable: bool) -> None:
         """Answer from the state as it is."""
         machine, now_ms = self.machine, self.clock.now_ms()
-        note = machine.uses_recency and self.raft.is_leader
+        note = machine.uses_recency
         if note:
             self._age_notes()
         for request in reads:
@@ -270,14 +278,17 @@ class Replica:
                 self._scans.serve(request)
                 continue
             results, due_ms = machine.query(ops)
-            if due_ms <= now_ms and self._decides():
+            decides = due_ms <= now_ms and self._decides()
+            if decides or (due_ms <= now_ms and linearizable):
                 # Due by the leader's clock, but the log does not say so yet: it must, before
                 # anybody is told, or another replica might show the key again.
                 parts = request.split()
                 if len(parts) > 1:
-                    self.serve(parts)
-                else:
+                    self.serve(parts, linearizable=linearizable)
+                elif decides:
                     self.write(request)
+                else:
+                    request.finish(Outcome.AT_LEADER, ())
                 continue
             if note:
                 self._note_uses(ops, results)
@@ -290,12 +301,12 @@ class Replica:
     def read_stale(self, request: Request, max_staleness_s: float | None) -> None:
         """Answer from this replica's state, no older than the bound."""
         if max_staleness_s is None:
-            self.serve([request])
+            self.serve([request], linearizable=False)
             return
 
         def fresh(ok: bool) -> None:
             if ok:
-                self.serve([request])
+                self.serve([request], linearizable=False)
             else:
                 request.finish(Outcome.NOT_APPLIED, ())
 
@@ -310,6 +321,29 @@ class Replica:
             key = op.key
             if key not in noted and key not in before:
                 self._note(key)
+
+    def note_uses(self, keys: Sequence[bytes]) -> None:
+        """What was read at another replica."""
+        if self.machine.uses_recency and self.raft.is_leader:
+            self._age_notes()
+            for key in keys:
+                if key not in self._noted and key not in self._noted_before:
+                    self._note(key)
+
+    def take_uses(self) -> Iterator[list[bytes]]:
+        """What was read here, where somebody else leads, once it has waited for long enough: in
+        pieces of bounded size."""
+        if not self._touched or self._runtime.now() - self._touched_since < self._touch_interval:
+            return
+        piece, size = list[bytes](), 0
+        for key in self._touched:
+            if piece and size + len(key) > MAX_USES_BYTES:
+                yield piece
+                piece, size = [], 0
+            piece.append(key)
+            size += len(key)
+        self._touched.clear()
+        yield piece
 
     def _note(self, key: bytes) -> None:
         touched = self._touched
@@ -373,7 +407,7 @@ class Replica:
     def close(self) -> None:
         """Stop; what waits ends."""
         self._fail_queue()
-        reads, self._reads = [*self._reads, *self._lease_reads], []
+        reads, self._reads = [*self._reads, *self._lease_reads, *self._reads_here], []
         for request in reads:
             request.finish(Outcome.NOT_APPLIED, ())
         self.raft.close()

@@ -34,7 +34,8 @@ from raftcache.ops import (
     Write,
 )
 from raftcache.partition import SlotMap
-from raftcache.payloads import Forward, Kind
+from raftcache.payloads import Forward, Kind, Uses, encode_payload
+from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.peers import Peers
 from raftcache.replica import Replica
@@ -97,8 +98,8 @@ class Router:
             metrics,
             self._serve,
             self.leader_of,
-            self._term_under,
             self._redirect,
+            self._on_uses,
         )
         self._on_end = self._ended
         """Bound once, not for every ticket."""
@@ -337,9 +338,13 @@ class Router:
             return
         group = ticket.group
         replica = self._replicas.get(group)
-        if replica is not None and (replica.leader == self._node or ticket.kind is Kind.STALE_READ):
-            self._give(replica, ticket)
-            return
+        if replica is not None:
+            if replica.leader == self._node or ticket.kind is Kind.STALE_READ:
+                self._give(replica, ticket)
+                return
+            if ticket.kind is _READ and not ticket.at_leader and replica.raft.close_behind:
+                replica.read_here(ticket)
+                return
         leader = self._leader(group, replica)
         if leader is not None and self._peers.connected(leader):
             self._forwarder.add(leader, ticket)
@@ -405,6 +410,11 @@ class Router:
             # Another try would not help before somebody has made room.
             self._finish(ticket, [_UNKNOWN if ticket.tainted else _STORAGE_FULL] * len(ticket.ops))
             return
+        if outcome is Outcome.AT_LEADER:
+            for part in ticket.split():
+                part.at_leader = True
+                self._dispatch(part)
+            return
         self._hints.pop(ticket.group, None)
         if outcome is Outcome.UNKNOWN:
             if not ticket.repeatable:
@@ -426,11 +436,7 @@ class Router:
             self._silent.pop(node, None)
         self._forwarder.on_payload(node, data)
 
-    def _term_under(self, group: int, leader: str) -> int:
-        replica = self._replicas.get(group)
-        return -1 if replica is None else replica.raft.term_under(leader)
-
-    def _serve(self, node: str, message: Forward, finish: Finish) -> None:
+    def _serve(self, message: Forward, finish: Finish) -> None:
         """What another node asks of the replica here."""
         replica = self._replicas.get(message.group)
         if replica is None:
@@ -439,10 +445,21 @@ class Router:
         staleness = message.max_staleness_ms / 1000 if message.max_staleness_ms >= 0 else None
         size = sum([size_of(op) for op in message.ops])
         request = Call(message.ops, size, finish)
-        if message.term >= 0 and message.kind is _READ:
-            replica.read_vouched(request, node, message.term)
-            return
         ask(replica, message.kind, request, staleness, message.target, self)
+
+    def _on_uses(self, message: Uses) -> None:
+        replica = self._replicas.get(message.group)
+        if replica is not None:
+            replica.note_uses(message.keys)
+
+    def _tell_uses(self) -> None:
+        """Leaders write down what was read here."""
+        for group, replica in self._replicas.items():
+            leader = replica.leader
+            if leader is not None and leader != self._node and self._peers.connected(leader):
+                for keys in replica.take_uses():
+                    message = wire.Payload(encode_payload(Uses(group, keys)))
+                    self._peers.send(leader, message)
 
     def on_down(self, node: str) -> None:
         """The connection to ``node`` ended, with the answers that were to come on it."""
@@ -471,6 +488,7 @@ class Router:
             doubt = ticket.exposed or ticket.tainted
             self._finish(ticket, [_UNKNOWN if doubt else _UNAVAILABLE] * len(ticket.ops))
         self._look_elsewhere()
+        self._tell_uses()
         for group in list(self._parked):
             self._unpark(group)
         self._check_transfers()

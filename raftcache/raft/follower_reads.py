@@ -1,22 +1,39 @@
-"""Reads of bounded staleness at any replica, by the replica's own clock.
+"""Reads at replicas that do not lead: linearizable ones, and ones of bounded staleness.
 
 A replica asks its leader for a read index; once it has applied that far, its state is at least as
 fresh as the moment at which it asked, whatever the network did in between and whatever other clocks
-say. Reads within the bound of the last such moment need no message at all.
+say. So a linearizable read can be answered by any replica, after a question that began later than
+the read (Raft dissertation, section 6.4, at the end); reads within a bound of the last such moment
+need no message at all.
+
+The question says in which term the replica follows. That is its word for the leader, as good as an
+answer to a question of the leader's: of three replicas the two are a majority, and no round is
+needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.reads import Confirmed
+from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, ROUND_APART_S, Confirmed, Reads
 from raftcache.runtime import Runtime
 
 
+class _Question(NamedTuple):
+    """Asked of ``leader`` in ``term``, at ``started``."""
+
+    leader: str
+    term: int
+    started: float
+    waiting: list[Confirmed]
+
+
 class FollowerReads:
-    """One group's freshness on one replica. ``confirm`` is the leader's own read barrier."""
+    """One group's freshness on one replica. ``reads``: the leader's own read barriers;
+    ``term_followed()``: -1 when this replica's word counts for nothing."""
 
     def __init__(
         self,
@@ -25,19 +42,22 @@ class FollowerReads:
         runtime: Runtime,
         send: Callable[[str, wire.Message], bool],
         applied: Callable[[], int],
-        confirm: Callable[[Confirmed], None],
-        announce_commit: Callable[[], None],
+        reads: Reads,
+        term_followed: Callable[[], int],
+        announce_commit_to: Callable[[str], None],
     ) -> None:
         self._group = group
         self._engine = engine
         self._runtime = runtime
         self._send = send
         self._applied = applied
-        self._confirm = confirm
-        self._announce_commit = announce_commit
+        self._reads = reads
+        self._term_followed = term_followed
+        self._announce_commit_to = announce_commit_to
         self._fresh_at = -1e18
         self._number = 0
-        self._asked: dict[int, tuple[str, float, list[Confirmed]]] = {}
+        self._asked_at = -1e18
+        self._asked: dict[int, _Question] = {}
         self._applying: list[tuple[int, float, list[Confirmed]]] = []
         self._waiting: list[Confirmed] = []
         self._connection: dict[str, int] = {}
@@ -51,10 +71,21 @@ class FollowerReads:
         else:
             self._waiting.append(confirmed)
 
+    def confirm_now(self, confirmed: Confirmed) -> None:
+        """``confirmed(True)`` once the state is no older than this call; False: no leader."""
+        self._waiting.append(confirmed)
+
+    @property
+    def due(self) -> bool:
+        """Whether ``advance`` may have something to ask."""
+        return bool(self._waiting)
+
     def advance(self) -> None:
         """To be called after every tick."""
         if self._applying:
             self._finish_applied(self._applied())
+        if self._asked:
+            self._drop_outdated()
         if self._waiting:
             self._ask()
 
@@ -65,20 +96,36 @@ class FollowerReads:
             for confirmed in item[2]:
                 confirmed(True)
 
+    def _drop_outdated(self) -> None:
+        """What was asked in an earlier term has to be asked again."""
+        term = self._engine.term
+        for number in [n for n, question in self._asked.items() if question.term != term]:
+            self._waiting += self._asked.pop(number).waiting
+
+    def _may_ask(self) -> bool:
+        """As with rounds: where answers take less than that, fewer and fuller ones are quicker."""
+        if not self._asked:
+            return True
+        apart = self._runtime.now() - self._asked_at >= ROUND_APART_S
+        return apart and len(self._asked) < MAX_ROUNDS_IN_FLIGHT
+
     def _ask(self) -> None:
+        leader, started = self._engine.leader, self._runtime.now()
+        if leader is not None and not self._may_ask():
+            return
         waiting, self._waiting = self._waiting, []
-        started, leader = self._runtime.now(), self._engine.leader
         if self._engine.is_leader:
 
             def own(ok: bool) -> None:
                 self._finish(started, waiting, ok)
 
-            self._confirm(own)
+            self._reads.confirm(own)
             return
         self._number += 1
-        question = wire.ReadIndex(self._group, self._number)
+        question = wire.ReadIndex(self._group, self._number, self._term_followed())
         if leader is not None and self._send(leader, question):
-            self._asked[self._number] = (leader, started, waiting)
+            self._asked_at = started
+            self._asked[self._number] = _Question(leader, self._engine.term, started, waiting)
         else:
             self._finish(started, waiting, False)
 
@@ -99,28 +146,29 @@ class FollowerReads:
                 return
             index = self._applied() if ok else 0
             if ok:
-                self._announce_commit()
+                self._announce_commit_to(node)
             self._send(node, wire.ReadIndexReply(self._group, message.id, index))
 
-        if self._engine.is_leader:
-            self._confirm(answer)
-        else:
+        if not self._engine.is_leader:
             answer(False)
+        elif message.term != self._engine.term or not self._reads.confirm_vouched(answer):
+            self._reads.confirm(answer)
 
     def on_reply(self, node: str, message: wire.ReadIndexReply) -> None:
         """The leader's answer."""
         asked = self._asked.get(message.id)
-        if asked is None or asked[0] != node:
+        if asked is None or asked.leader != node:
             return
         del self._asked[message.id]
         if message.index == 0:
-            self._finish(asked[1], asked[2], False)
+            self._finish(asked.started, asked.waiting, False)
         else:
-            self._applying.append((message.index, asked[1], asked[2]))
+            self._applying.append((message.index, asked.started, asked.waiting))
+            self._finish_applied(self._applied())
 
     def on_down(self, node: str) -> None:
         """What was asked of ``node`` is lost, and what it asked."""
         self._connection[node] = self._connection.get(node, 0) + 1
-        for number in [n for n, asked in self._asked.items() if asked[0] == node]:
-            _, started, waiting = self._asked.pop(number)
-            self._finish(started, waiting, False)
+        for number in [n for n, asked in self._asked.items() if asked.leader == node]:
+            asked = self._asked.pop(number)
+            self._finish(asked.started, asked.waiting, False)

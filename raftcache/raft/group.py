@@ -33,6 +33,8 @@ from raftcache.runtime import Runtime
 TRANSFER_LIMIT: Final = 2.0
 """A transfer that takes longer than this many election timeouts is given up."""
 _TRIM_SLACK: Final = 1.25
+CLOSE_ENTRIES: Final = 16
+"""A replica that is further behind its leader sends reads on."""
 
 
 class Outcome(enum.Enum):
@@ -43,9 +45,12 @@ class Outcome(enum.Enum):
     UNKNOWN = 2
     FULL = 3
     """Not applied, because disks are full."""
+    AT_LEADER = 4
+    """Not answered here: only the leader may."""
 
 
 _RECOVERY: Final = (wire.RecoveryRequest, wire.RecoveryReply)
+_NO_TICK: Final = (wire.Probe, wire.ProbeReply, wire.ReadIndex, wire.ReadIndexReply)
 
 Done = Callable[[Outcome, Any], None]
 
@@ -134,8 +139,9 @@ class RaftGroup:
             runtime,
             network.send,
             lambda: self.applied_index,
-            self.reads.confirm,
-            self._transport.announce_commit,
+            self.reads,
+            self._term_followed,
+            self._transport.announce_commit_to,
         )
         self.snapshots = Snapshots(
             group,
@@ -177,8 +183,8 @@ class RaftGroup:
             wire.ProbeReply: self._on_probe_reply,
             wire.RecoveryRequest: self._recovery.on_request,
             wire.RecoveryReply: self._recovery.on_reply,
-            wire.ReadIndex: self._follower_reads.on_request,
-            wire.ReadIndexReply: self._follower_reads.on_reply,
+            wire.ReadIndex: self._on_read_index,
+            wire.ReadIndexReply: self._on_read_index_reply,
             wire.SnapshotChunk: self._on_snapshot_chunk,
             wire.SnapshotReply: self.snapshots.on_reply,
         }
@@ -272,6 +278,15 @@ class RaftGroup:
         return known and self.applied_index >= (heard or 0)
 
     @property
+    def close_behind(self) -> bool:
+        """Whether this replica follows a leader and has applied nearly all that it has heard to be
+        committed: what it must wait for to be read comes soon."""
+        if self._recovery.active or self.engine.leader is None:
+            return False
+        heard = self._transport.heard_commit
+        return heard is not None and heard - self.applied_index <= CLOSE_ENTRIES
+
+    @property
     def last_index(self) -> int:
         """Index of the last entry of the log."""
         return self._journal.last_index
@@ -315,24 +330,28 @@ class RaftGroup:
             self.reads.confirm(confirmed)
             self.schedule(tick=False)
 
-    def confirm_vouched(self, node: str, term: int, confirmed: Confirmed) -> bool:
-        """``confirm_read`` for a read that ``node`` sent on while it followed this leader in
-        ``term``. False: that is not enough, and ``confirmed`` will not be called."""
-        engine = self.engine
-        if not engine.is_leader or term != engine.term or node not in engine.others:
-            return False
-        if not self.reads.confirm_vouched(confirmed):
-            return False
+    def confirm_here(self, confirmed: Confirmed) -> None:
+        """``confirm_read`` at a replica that need not lead; False: it hears of no leader."""
+        if self.engine.is_leader:
+            self.confirm_read(confirmed)
+        else:
+            self._follower_reads.confirm_now(confirmed)
+            self.schedule(tick=False)
+
+    def _term_followed(self) -> int:
+        """The term in which this replica follows a leader, which may count on that as on an answer
+        to ``Probe``; -1: it does not."""
+        return -1 if self._recovery.active else self.engine.term
+
+    def _on_read_index_reply(self, node: str, message: wire.ReadIndexReply) -> None:
+        self._follower_reads.on_reply(node, message)
+        if self._follower_reads.due:
+            self.schedule(tick=False)
+
+    def _on_read_index(self, node: str, message: wire.ReadIndex) -> None:
+        self._follower_reads.on_request(node, message)
         if self.reads.due:
             self.schedule(tick=False)
-        return True
-
-    def term_under(self, leader: str) -> int:
-        """The term in which this replica follows ``leader``, which may count on that as on an
-        answer to ``Probe``; -1: it does not."""
-        engine = self.engine
-        following = engine.leader == leader and not self._recovery.active
-        return engine.term if following else -1
 
     def confirm_fresh(self, max_staleness_s: float, confirmed: Confirmed) -> None:
         """``confirmed(True)`` when the state here is no older than that; False: no leader to
@@ -523,7 +542,7 @@ class RaftGroup:
         if isinstance(message, wire.AppendReply):
             late = message.success and message.next_index - 1 <= self.engine.commit_index
             return not late or self._transfer is not None
-        return not isinstance(message, (wire.Probe, wire.ProbeReply))
+        return not isinstance(message, _NO_TICK)
 
     def _on_probe(self, node: str, message: wire.Probe) -> None:
         if message.term < self.engine.term:

@@ -9,9 +9,6 @@ A round asks no more replicas than it needs ("thrifty", as in Moraru et al., EPa
 section 6.2): those that answered first when all were asked last. When they take long, the others
 are asked, too, and from then on before them.
 
-A read that another replica sends on to its leader brings that replica's own word with it that it
-follows in this term, after the read began: of three replicas a majority, and no round is needed.
-
 A lease is a majority's promise to vote for nobody else for ``lease_s``; it is asked for only while
 lease reads come in. It counts from when the round started, shortened by the stated clock drift, and
 is given up for the rest of the term before a leadership transfer.
@@ -121,10 +118,10 @@ class Reads:
             self._waiting.append(confirmed)
 
     def confirm_vouched(self, confirmed: Confirmed) -> bool:
-        """A read that another replica of this term sent on, after it had begun there. Where two are
-        a majority that is as good as a round: whoever leads in a later term was elected without
-        one of the two, or after that replica had sent the read, hence after it had begun. False:
-        ask in a round instead; ``confirmed`` will not be called."""
+        """A read at a follower of this term, which asks after the read has begun. Where two are a
+        majority that is as good as a round: no majority without one of the two elects another
+        leader, and neither had moved on to a later term when it asked, or answers. False: it takes
+        a round; ``confirmed`` will not be called."""
         if self._engine.majority > 2 or not self._own_term_committed():
             return False
         self._applying.append((self._engine.commit_index, [confirmed]))

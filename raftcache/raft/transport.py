@@ -209,16 +209,19 @@ class GroupTransport:
     def announce_commit(self) -> None:
         """Tell followers what is committed, where no entries did. The leader, every half
         heartbeat."""
-        engine, journal, now = self.engine, self._journal, self._runtime.now()
-        commit, term = engine.commit_index, engine.term
-        for node in engine.others:
-            sent_term, sent_index = self._sent.get(node, (0, 0))
-            if sent_term != term or self._sent_commit.get(node, (0, 0.0))[0] >= commit:
-                continue
-            sent_index_term = journal.term_at(sent_index)
-            if sent_index_term is not None and not self._barred.get(node):
-                self._sent_commit[node] = (commit, now)
-                self._append(node, term, (sent_index, sent_index_term), commit, [])
+        for node in self.engine.others:
+            self.announce_commit_to(node)
+
+    def announce_commit_to(self, node: str) -> None:
+        """Tell one."""
+        commit, term = self.engine.commit_index, self.engine.term
+        sent_term, sent_index = self._sent.get(node, (0, 0))
+        if sent_term != term or self._sent_commit.get(node, (0, 0.0))[0] >= commit:
+            return
+        sent_index_term = self._journal.term_at(sent_index)
+        if sent_index_term is not None and not self._barred.get(node):
+            self._sent_commit[node] = (commit, self._runtime.now())
+            self._append(node, term, (sent_index, sent_index_term), commit, [])
 
     def _runs(self, entries: list[Entry]) -> list[list[Entry]]:
         """Split into messages of bounded size."""

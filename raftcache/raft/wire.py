@@ -122,10 +122,11 @@ class TimeoutNow(msgspec.Struct, array_like=True, gc=False, tag=10):
 
 class ReadIndex(msgspec.Struct, array_like=True, gc=False, tag=11):
     """A follower asks its leader for an index that a read at least as fresh as now must have
-    applied."""
+    applied. ``term``: in which it follows; -1: it does not say."""
 
     group: int
     id: int
+    term: int = -1
 
 
 class ReadIndexReply(msgspec.Struct, array_like=True, gc=False, tag=12):

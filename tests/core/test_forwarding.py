@@ -40,10 +40,6 @@ def nobody(_group: int) -> None:
     return None
 
 
-def no_term(_group: int, _node: str) -> int:
-    return -1
-
-
 @pytest.mark.parametrize(("later", "answered"), [(7, True), (8, False), (0, False)])
 def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answered: bool) -> None:
     """Each numbers its requests from 1: its successor would take the answer for that to another
@@ -51,10 +47,10 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
     seed 300439.)"""
     peers, asked = Peers(), list[Finish]()
 
-    def serve(_node: str, _message: Forward, finish: Finish) -> None:
+    def serve(_message: Forward, finish: Finish) -> None:
         asked.append(finish)
 
-    forwarder = Forwarder(None, peers, {}, serve, nobody, no_term, ignored)  # type: ignore[arg-type]
+    forwarder = Forwarder(None, peers, {}, serve, nobody, ignored, ignored)  # type: ignore[arg-type]
     forwarder.on_payload("b", encode_payload(Forward(1, 0, Kind.READ, [Get(b"k")])))
     peers.incarnations["b"] = later
     results: Sequence[Result] = [Result(Status.OK)]
@@ -87,7 +83,7 @@ def test_who_takes_the_time_that_a_request_takes_is_not_silent(kind: Kind, silen
         metrics,
         ignored,
         nobody,
-        no_term,
+        ignored,
         ignored,
     )
 
@@ -106,6 +102,11 @@ def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected
 
     class Leader:
         is_leader = True
+        term = 3
+
+    class Barrier:
+        def confirm(self, confirmed: Any) -> None:
+            waiting.append(confirmed)
 
     reads = FollowerReads(
         1,
@@ -113,8 +114,9 @@ def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected
         None,  # type: ignore[arg-type]
         lambda _node, message: bool(sent.append(message)),
         lambda: 5,
-        waiting.append,
-        lambda: None,
+        Barrier(),  # type: ignore[arg-type]
+        lambda: -1,
+        ignored,
     )
     reads.on_request("b", wire.ReadIndex(1, 1))
     if reconnected:

@@ -277,16 +277,68 @@ def test_a_node_that_does_not_lead_says_who_does(wide: Stage) -> None:
 
 
 @pytest.mark.parametrize(("size", "needed"), [(3, 0), (5, 4)])
-def test_a_read_through_a_follower_needs_a_round_only_where_two_are_no_majority(
-    size: int, needed: int
-) -> None:
+def test_a_follower_answers_reads_itself(size: int, needed: int) -> None:
+    """After a question to the leader, which needs a round only where two are no majority."""
     stage = Stage(size=size, groups=1)
     key, leader = stage.key_of(0), stage.leader(0)
     stage.set(key, b"x", leader)
     reads = stage.node(leader).replicas[0].raft.reads
     before = reads.rounds
     for via in stage.followers(0):
+        counts = stage.node(via).group_metrics[0]
         assert stage.read(key, via).value == b"x"
+        assert (counts.read_here, counts.forwarded) == (1, 0)
     assert reads.rounds == before + needed
     assert stage.read(key, leader).value == b"x"
     assert reads.rounds == before + needed + 1, "its own reads always do"
+
+
+def test_a_follower_sends_on_what_only_the_leader_may_answer(stage: Stage) -> None:
+    """A key that is due but not removed yet: nobody may be told before the log says so. Others
+    that were asked in the same turn are answered."""
+    key, other = stage.key_of(0), stage.key_of(0, 1)
+    stage.set(key, b"x", ttl_ms=300)
+    stage.set(other, b"y")
+    (via, *_) = stage.followers(0)
+    node = stage.node(via)
+    replica = node.replicas[0]
+    due_ms = replica.machine.time_ms + 300
+    stage.until(lambda: replica.clock.now_ms() >= due_ms - 2)
+    reads = [node.read(each, node.now() + 5.0) for each in (key, other, key)]
+    while replica.machine.read(key).value is not None:
+        more = node.read(key, node.now() + 5.0)
+        reads.append(more)
+        stage.until(more.done)
+    for read in reads:
+        stage.until(read.done)
+    assert reads[1].result().value == b"y"
+    assert reads[-1].result().status is Status.NOT_FOUND
+    seen = [read.result().value for read in reads if read is not reads[1]]
+    assert seen == sorted(seen, key=lambda value: value is None), "once gone it stays gone"
+    assert node.group_metrics[0].forwarded >= 1
+
+
+def test_a_follower_that_is_far_behind_sends_reads_on(stage: Stage) -> None:
+    key, leader = stage.key_of(0), stage.leader(0)
+    (via, *_) = stage.followers(0)
+    stage.set(key, b"x")
+    node = stage.node(via)
+    node.replicas[0].raft.applied_index -= 100
+    read = node.read(key, node.now() + 5.0)
+    stage.until(lambda: node.group_metrics[0].forwarded == 1)
+    node.replicas[0].raft.applied_index += 100
+    assert stage.result(read).value == b"x"
+    assert leader != via
+
+
+def test_what_is_read_at_a_follower_is_used_everywhere(stage: Stage) -> None:
+    """Recency is in the log, whoever was asked."""
+    keys = [stage.key_of(0, number) for number in range(3)]
+    for key in keys:
+        stage.set(key, b"x")
+    (via, *_) = stage.followers(0)
+    assert stage.read(keys[0], via).value == b"x"
+    stage.wait(1.0)
+    for node in stage.cluster.nodes.values():
+        entries = node.replicas[0].machine.cache.entries
+        assert [key for key in entries if key in keys] == [keys[1], keys[2], keys[0]]

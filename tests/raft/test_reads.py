@@ -6,11 +6,13 @@ own serves its state for as long as its fallback timeout (S6).
 
 from __future__ import annotations
 
+import pytest
+
 from raftcache.raft import wire
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.reads import ASK_ALL_EVERY_S, ASK_OTHERS_AFTER_S, ROUND_APART_S
 
-from .harness import Cluster, Member
+from .harness import GROUP, Cluster, Member
 
 LEASE = RaftOptions(lease_s=0.2, max_clock_drift=0.05)
 
@@ -201,60 +203,103 @@ def test_a_leader_of_one_confirms_its_reads_at_once() -> None:
     assert took <= 0.002
 
 
-# -- reads that another replica sent on
+# -- at followers
 
 
-def test_a_read_sent_on_by_one_of_three_replicas_needs_no_round() -> None:
+def test_a_follower_of_three_reads_after_one_question_and_no_round() -> None:
     c = Cluster()
     leader = c.elect()
     c.write(leader.name, b"x")
     rounds = leader.group.reads.rounds
-    for follower in "bc":
-        read = leader.read_vouched(follower)
-        assert read is not None
-        assert read.confirmed and read.seen == [b"x"]
+    for follower in (name for name in "abc" if name != leader.name):
+        c.sent.clear()
+        reads = [c[follower].read_here() for _ in range(5)]
+        c.until(lambda reads=reads: all(read.confirmed for read in reads))
+        assert all(read.seen == [b"x"] for read in reads)
+        assert c.count_sent(follower, leader.name, wire.ReadIndex) <= 2
     assert leader.group.reads.rounds == rounds
-
-
-def test_it_waits_until_what_is_committed_is_applied() -> None:
-    c = Cluster()
-    leader = c.elect()
-    c.write(leader.name, b"x")
-    leader.group.applied_index -= 1
-    read = leader.read_vouched("b")
-    assert read is not None
-    assert read.confirmed is None
-    leader.group.applied_index += 1
+    read = leader.read_here()
     c.until(lambda: read.confirmed is True)
+    assert leader.group.reads.rounds == rounds + 1
+
+
+def test_a_follower_that_lags_waits_for_what_was_acknowledged_before() -> None:
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.held = {("a", "b")}
+    proposals = c["a"].propose(b"x")
+    c.until(lambda: proposals[0].outcome is not None)
+    read = c["b"].read_here()
+    c.flow(0.01)
+    assert read.confirmed is None
+    c.held = set()
+    c.until(lambda: read.confirmed is True, limit_s=0.05)
+    assert read.seen == [b"x"]
 
 
 def test_of_five_replicas_two_are_no_majority() -> None:
     c = Cluster("abcde")
     leader = c.elect()
-    assert leader.read_vouched("b") is None
+    (follower, *_) = [name for name in "abcde" if name != leader.name]
+    rounds = leader.group.reads.rounds
+    read = c[follower].read_here()
+    c.until(lambda: read.confirmed is True)
+    assert leader.group.reads.rounds == rounds + 1
 
 
-def test_who_is_in_another_term_or_no_replica_vouches_for_nothing() -> None:
+@pytest.mark.parametrize("wrong", [-1, 0, 1])
+def test_the_word_of_another_term_counts_for_nothing(wrong: int) -> None:
     c = Cluster()
     leader = c.elect()
-    for term in (leader.term - 1, leader.term + 1, -1):
-        assert leader.read_vouched("b", term) is None
-    assert leader.read_vouched("z", leader.term) is None
-    assert leader.read_vouched(leader.name, leader.term) is None
-    assert c["b"].read_vouched("c", leader.term) is None, "nor to one that does not lead"
+    term = leader.term + wrong if wrong else -1
+    rounds = leader.group.reads.rounds
+    leader.group.on_message("b", wire.ReadIndex(GROUP, 77, term))
+    c.turn()
+    assert leader.group.reads.rounds == rounds + 1
+    c.until(lambda: c.count_sent(leader.name, "b", wire.ReadIndexReply) == 1)
 
 
-def test_who_voted_for_another_leader_does_not_vouch_for_the_old_one() -> None:
+def test_the_word_of_an_earlier_question_does_not_count_for_other_reads() -> None:
+    """What the leader itself is asked may have begun after that."""
+    c = Cluster()
+    assert c.elect().name == "a"
+    c.held = {("b", "a"), ("c", "a")}
+    read = c["a"].read()
+    c["a"].group.on_message("b", wire.ReadIndex(GROUP, 77, c["b"].term))
+    c.flow(0.005)
+    assert read.confirmed is None
+
+
+def test_who_elects_another_leader_is_told_by_that_one() -> None:
     c = Cluster()
     assert c.elect().name == "a"
     c.isolate("a")
+    read = c["b"].read_here()
     c.until(lambda: any(c[name].leads for name in "bc"))
+    c.until(lambda: c["b"].leads or c["b"].group.leader == "c")
+    (leader,) = [c[name] for name in "bc" if c[name].leads]
+    c.write(leader.name, b"new")
+    later = c["b"].read_here()
+    c.until(lambda: later.confirmed is True)
+    assert later.seen == [b"new"]
+    assert read.confirmed is not None, "not left with who cannot answer"
     assert c["a"].leads, "it has not noticed"
-    assert [c[name].group.term_under("a") for name in "bc"] == [-1, -1]
-    assert c["a"].read_vouched("b") is None
+    c.heal()
+    old = c["a"].read_here()
+    c.until(lambda: old.confirmed is not None)
+    assert old.confirmed is False or old.seen == [b"new"]
 
 
-def test_who_is_getting_its_state_back_vouches_for_nothing() -> None:
+def test_who_hears_of_no_leader_says_so() -> None:
+    c = Cluster()
+    assert c.elect().name == "a"
+    read = c["b"].read_here()
+    c.hang_up("b", "a")
+    assert read.confirmed is False
+    c.until(lambda: c["b"].read_here().confirmed is False)
+
+
+def test_the_word_of_who_is_getting_its_state_back_counts_for_nothing() -> None:
     """What its earlier incarnation has promised is not known yet."""
     c = Cluster()
     leader = c.elect()
@@ -264,24 +309,26 @@ def test_who_is_getting_its_state_back_vouches_for_nothing() -> None:
     c.start("c")
     c.flow(0.2)
     assert c["c"].group.recovering
-    assert c["c"].group.term_under(leader.name) == -1
+    assert not c["c"].group.close_behind
+    assert c["c"].group._term_followed() == -1
     c.held = set()
-    c.until(lambda: not c["c"].group.recovering)
-    c.until(lambda: c["c"].group.term_under(leader.name) == leader.term)
+    c.until(lambda: c["c"].group.close_behind)
+    assert c["c"].group._term_followed() == leader.term
 
 
-def test_a_leader_that_has_committed_nothing_in_its_term_takes_no_word_for_it() -> None:
+def test_a_leader_that_has_committed_nothing_in_its_term_answers_nobody() -> None:
     """What earlier leaders acknowledged may lie beyond its commit index."""
     c = Cluster()
     assert c.elect().name == "a"
     c.crash("a")
     c.until(lambda: any(c[name].leads for name in "bc"))
     (leader,) = [c[name] for name in "bc" if c[name].leads]
-    other = "c" if leader.name == "b" else "b"
     assert leader.journal.term_at(leader.commit) != leader.term
-    assert leader.read_vouched(other, leader.term) is None
-    c.until(lambda: leader.group.leader_ready)
-    assert leader.read_vouched(other, leader.term) is not None
+    other = "c" if leader.name == "b" else "b"
+    leader.group.on_message(other, wire.ReadIndex(GROUP, 77, leader.term))
+    assert not c.count_sent(leader.name, other, wire.ReadIndexReply)
+    c.until(lambda: c.count_sent(leader.name, other, wire.ReadIndexReply) == 1)
+    assert leader.group.leader_ready
 
 
 # -- leases
