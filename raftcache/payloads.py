@@ -63,6 +63,7 @@ def encode_payload(message: Payload) -> bytes:
 def decode_payload(data: bytes) -> Payload:
     """Inverse of ``encode_payload``; ``WireError`` on anything else."""
     try:
-        return _decoder.decode(data)
+        message: Payload = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise wire.WireError(f"malformed payload: {error}") from None
+    return message

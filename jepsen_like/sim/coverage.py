@@ -21,6 +21,7 @@ COUNTERS: Final = (
     "replays refused",
     "duplicates",
     "evictions",
+    "reads at followers",
     "unknown outcomes",
     "retries after an unknown outcome",
     "operations",

@@ -282,6 +282,11 @@ class Run:
             for node in self.cluster.nodes.values()
             for replica in node.replicas.values()
         )
+        counts["reads at followers"] = sum(
+            metrics.read_here
+            for node in self.cluster.nodes.values()
+            for metrics in node.group_metrics.values()
+        )
         return counts
 
 

@@ -108,6 +108,15 @@ def test_a_replica_that_takes_its_state_for_fresh_is_convicted(
     assert convicted("a stale read is too old", range(10), options) is not None
 
 
+def test_a_follower_that_reads_without_asking_is_convicted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may lag, and a later leader may be at work."""
+    monkeypatch.setattr(FollowerReads, "confirm_now", lambda self, confirmed: confirmed(True))
+    options = Options(seconds=8.0, families=expand(["partition", "pause"]))
+    assert convicted("not linearizable", range(10), options) is not None
+
+
 def test_an_atomic_batch_that_is_applied_in_part_is_convicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -24,7 +24,7 @@ def _join_the_last_round(self: Reads, confirmed: Confirmed) -> None:
 
 def _answer_at_once(self: FollowerReads, node: str, message: wire.ReadIndex) -> None:
     index = self._applied() if self._engine.is_leader else 0
-    self._announce_commit()
+    self._announce_commit_to(node)
     self._send(node, wire.ReadIndexReply(self._group, message.id, index))
 
 
