@@ -44,6 +44,7 @@ COMPILED = (
     "raft/reads",
     "raft/recovery",
     "raft/room",
+    "raft/thrift",
     "raft/transport",
     "resp/connection",
     "resp/parser",

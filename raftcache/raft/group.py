@@ -97,7 +97,10 @@ class RaftGroup:
         self._transfer: tuple[str | None, float, int] | None = None
         self._seen: tuple[str | None, bool, int, bool] = (None, False, -1, False)
         events = TransportEvents()
-        self._transport = GroupTransport(group, journal, runtime, options, network, events, clock)
+        others = [replica for replica in replicas if replica != node]
+        self._transport = GroupTransport(
+            group, journal, runtime, options, network, events, clock, others
+        )
         journal.on_append = self._on_append
         journal.on_durable = self._on_durable
         self.engine = Engine(
@@ -464,6 +467,7 @@ class RaftGroup:
     def _trim(self) -> None:
         """Keep what connected followers still need, up to a bound."""
         journal, keep = self._journal, self._options.log_retention_bytes
+        self._transport.send_all()
         pinned = self.snapshots.pinned
         if self.engine.is_leader and journal.bytes < 4 * keep:
             behind = [

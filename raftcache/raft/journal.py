@@ -109,6 +109,10 @@ class Journal(CoreJournal):  # type: ignore[misc]
         position = index - self._entries[0][1]
         return self._entries[position] if 0 <= position < len(self._entries) else None
 
+    def after(self, index: int) -> list[Entry]:
+        """All entries behind the one at ``index``, which is kept."""
+        return self._entries[index + 1 - self._entries[0][1] :]
+
     def term_at(self, index: int) -> int | None:
         """The term of the entry at ``index``, ``None`` when it is not kept."""
         entry = self.at(index)

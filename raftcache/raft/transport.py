@@ -15,7 +15,7 @@ numbers are those of the design's guarantees):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from raftcache.raft import wire
@@ -24,6 +24,7 @@ from raftcache.raft.engine import COMMAND, NO_OP, Engine
 from raftcache.raft.entries import Entry
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.thrift import Thrift
 from raftcache.runtime import Runtime
 
 MAX_BACKLOG_BYTES: Final = 16 * 1024 * 1024
@@ -71,7 +72,9 @@ class GroupTransport:
         network: Network,
         events: TransportEvents,
         clock: GroupClock,
+        others: Sequence[str],
     ) -> None:
+        majority = (len(others) + 1) // 2 + 1
         self._group = group
         self._journal = journal
         self._runtime = runtime
@@ -96,8 +99,13 @@ class GroupTransport:
         self._held_acks_in: dict[str, tuple[int, int]] = {}
         self.without_room: set[str] = set()
         """Followers that have said that their disks take no more."""
+        self._thrift = Thrift(others, majority, runtime, self._counts, self._send_rest)
         self.heard_commit: int | None = None
         """The commit index of the leader heard last; ``None``: nothing heard yet."""
+
+    def _counts(self, node: str) -> bool:
+        """Whether an acknowledgement may be expected of ``node``."""
+        return not self._barred.get(node) and node not in self.without_room
 
     # -- to whom PySyncObj may send
 
@@ -107,6 +115,7 @@ class GroupTransport:
         if not reasons:
             self.engine.disconnect(node)
         reasons.add(reason)
+        self._thrift.flush()
 
     def lift(self, node: str, reason: str) -> None:
         """Undo ``bar``."""
@@ -119,6 +128,7 @@ class GroupTransport:
     def reset(self, node: str) -> None:
         """The connection to ``node`` is new or gone: what was under way on the old one is
         forgotten."""
+        self._thrift.forget(node)
         self._sent.pop(node, None)
         self._sent_commit.pop(node, None)
         self._acked.pop(node, None)
@@ -165,10 +175,18 @@ class GroupTransport:
     def _send_append(self, node: str, message: dict[str, Any]) -> None:
         term, previous = message["term"], message["prevLogIdx"]
         entries: list[Entry] = message["entries"]
+        if self._thrift.waits(node):
+            # PySyncObj takes for sent what was put off.
+            if entries and not self._may_wait(node, entries):
+                self._send_rest(node)
+            return
         on_its_way = self._on_its_way(node, term, previous)
         if on_its_way:
             entries = entries[on_its_way:]
             previous += on_its_way
+        steady = self._sent.get(node) == (term, previous)
+        if entries and steady and self._may_wait(node, entries):
+            return
         commit, now = message["commit_index"], self._runtime.now()
         if entries:
             self._sent[node] = (term, entries[-1][1])
@@ -180,11 +198,46 @@ class GroupTransport:
         previous_term = self._journal.term_at(previous)
         if previous_term is None:
             previous_term = message["prevLogTerm"]
+        self._send_entries(node, term, (previous, previous_term), commit, entries)
+
+    def send_all(self) -> None:
+        """Put nothing off any longer: what is to be sent may leave the log."""
+        self._thrift.flush()
+
+    def _may_wait(self, node: str, entries: list[Entry]) -> bool:
+        size = sum([len(entry[0]) for entry in entries])
+        return self._thrift.may_wait(node, entries[-1][1], size)
+
+    def _send_rest(self, node: str) -> None:
+        """What was put off."""
+        self._thrift.forget(node)
+        engine, journal = self.engine, self._journal
+        term, commit = engine.term, engine.commit_index
+        sent_term, sent_index = self._sent.get(node, (0, 0))
+        previous_term = journal.term_at(sent_index)
+        if not engine.is_leader or sent_term != term or previous_term is None:
+            return
+        if self._barred.get(node):
+            return
+        entries = journal.after(sent_index)
+        if entries:
+            self._sent[node] = (term, entries[-1][1])
+        self._sent_commit[node] = (commit, self._runtime.now())
+        self._send_entries(node, term, (sent_index, previous_term), commit, entries)
+
+    def _send_entries(
+        self,
+        node: str,
+        term: int,
+        previous: tuple[int, int],
+        commit: int,
+        entries: list[Entry],
+    ) -> None:
         for run in self._runs(entries):
             pairs = [(entry[0], entry[2]) for entry in run]
-            self._append(node, term, (previous, previous_term), commit, pairs)
+            self._append(node, term, previous, commit, pairs)
             if run:
-                previous, previous_term = run[-1][1], run[-1][2]
+                previous = (run[-1][1], run[-1][2])
 
     def _append(
         self,
@@ -214,6 +267,9 @@ class GroupTransport:
 
     def announce_commit_to(self, node: str) -> None:
         """Tell one."""
+        if self._thrift.waits(node):
+            self._send_rest(node)
+            return
         commit, term = self.engine.commit_index, self.engine.term
         sent_term, sent_index = self._sent.get(node, (0, 0))
         if sent_term != term or self._sent_commit.get(node, (0, 0.0))[0] >= commit:
@@ -430,9 +486,11 @@ class GroupTransport:
         if not 1 <= message.next_index <= self._journal.last_index + 1:
             return
         if message.success:
+            self._thrift.on_ack(node, message.next_index - 1)
             self._count_ack(node, message.term, message.next_index)
         else:
             if message.reset:
+                self._thrift.forget(node)
                 self._sent.pop(node, None)
                 self._sent_commit.pop(node, None)
                 self._rewound.add(node)
