@@ -35,7 +35,7 @@ import enum
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -96,15 +96,21 @@ class _OutOfBudgetError(Exception):
 
 @dataclass(slots=True)
 class Budget:
-    """What a judgement may cost: until ``deadline`` (``time.monotonic``), and ``configurations``
-    remembered at a time (some hundred bytes each)."""
+    """What a judgement may cost: until ``deadline`` by ``clock``, and ``configurations`` remembered
+    at a time (some hundred bytes each)."""
 
     deadline: float
     configurations: int
+    clock: Callable[[], float] = time.monotonic
 
     @classmethod
-    def of(cls, seconds: float, configurations: int = 1_000_000) -> Budget:
-        return cls(time.monotonic() + seconds, configurations)
+    def of(
+        cls,
+        seconds: float,
+        configurations: int = 1_000_000,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Budget:
+        return cls(clock() + seconds, configurations, clock)
 
 
 class _Search:
@@ -213,7 +219,7 @@ class _Search:
         """Remember a configuration; false when it, or one with fewer unknowns used up, has been
         here."""
         self.steps += 1
-        if self.steps % CHECK_CLOCK_EVERY == 0 and time.monotonic() > self.budget.deadline:
+        if self.steps % CHECK_CLOCK_EVERY == 0 and self.budget.clock() > self.budget.deadline:
             raise _OutOfBudgetError
         seen = self.visited.setdefault((low, mask, state), [])
         if any(other & used == other for other in seen):
