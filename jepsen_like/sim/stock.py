@@ -37,7 +37,7 @@ from jepsen_like.sim.runtime import SimRuntime
 from jepsen_like.sim.stock_journal import StockJournal, StockMemoryJournal
 from raftcache.raft import wire
 from raftcache.raft.clock import GroupClock
-from raftcache.raft.engine import CoreNode, _Outlet
+from raftcache.raft.core import CoreNode, Outlet
 from raftcache.raft.group import Done, Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
@@ -174,7 +174,7 @@ class StockGroup:
         self.reads = self.snapshots = _Counters()
         self.campaigns = 0
         self._members = {member: CoreNode(member, i) for i, member in enumerate(replicas)}
-        self._outlet = _Outlet(self._outgoing)
+        self._outlet = Outlet(self._outgoing)
         self._state = _Replicated(self)
         self._core = self._make_core(node)
         self.engine = StockEngine(self._core, replicas, node)

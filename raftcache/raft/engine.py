@@ -1,4 +1,5 @@
-"""PySyncObj, and everything that reaches into it: the only module that does.
+"""PySyncObj, and everything that reaches into it: the only module that does, but for the base
+classes in ``core``.
 
 Used of it are public names, single-underscore names (``_poller`` among them: there is nothing to
 poll) and three module globals: ``createJournal`` (our journal instead of its own, while an object
@@ -23,9 +24,8 @@ from typing import Any, Final
 
 import pysyncobj.syncobj as core_module
 from pysyncobj import SyncObj, SyncObjConf
-from pysyncobj.node import Node
-from pysyncobj.transport import Transport
 
+from raftcache.raft.core import CoreNode, Outlet
 from raftcache.raft.entries import Entry
 from raftcache.raft.journal import Journal
 
@@ -44,46 +44,10 @@ logging.getLogger("pysyncobj.serializer").disabled = True
 core_module.PIPE_NOTIFIER_ENABLED = False
 
 
-class CoreNode(Node):  # type: ignore[misc]
-    """A member. Hashes by its position, so that PySyncObj's sets of nodes have the same order
-    always."""
-
-    def __init__(self, id: str, position: int) -> None:
-        super().__init__(id)
-        self._position = position
-
-    def __hash__(self) -> int:
-        return self._position
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Node) and self.id == other.id
-
-
 class _NoPoller:
     """PySyncObj's poller, which has nothing to poll: a system call less for each tick."""
 
     def poll(self, timeout: float) -> None:
-        pass
-
-
-class _Outlet(Transport):  # type: ignore[misc]
-    """PySyncObj's view of the transport: hands everything it sends to ``outgoing``."""
-
-    def __init__(self, outgoing: Callable[[str, dict[str, Any]], None]) -> None:
-        super().__init__(None, None, None)
-        self.outgoing = outgoing
-
-    def send(self, node: Node, message: dict[str, Any]) -> bool:
-        self.outgoing(node.id, message)
-        return True
-
-    def dropNode(self, node: Node) -> None:  # noqa: N802
-        pass
-
-    def addNode(self, node: Node) -> None:  # noqa: N802
-        pass
-
-    def destroy(self) -> None:
         pass
 
 
@@ -106,7 +70,7 @@ class Engine:
         self._clock = clock
         self._nodes = {member: CoreNode(member, i) for i, member in enumerate(members)}
         self._stranger = CoreNode("", len(members))
-        self._outlet = _Outlet(outgoing)
+        self._outlet = Outlet(outgoing)
         self._connected: set[str] = set()
         self._enter()
         conf = SyncObjConf(

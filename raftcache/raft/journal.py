@@ -11,13 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pysyncobj.journal import Journal as CoreJournal
-
 from raftcache.raft.entries import Entry, SnapshotHeader, StoredSnapshot
 
 
-class Journal(CoreJournal):  # type: ignore[misc]
-    """A log in memory. Indexes are Raft's; ``CoreJournal``'s own are positions from
+class Journal:
+    """A log in memory. Indexes are Raft's; those that PySyncObj uses are positions from
     ``first_index``."""
 
     def __init__(self) -> None:

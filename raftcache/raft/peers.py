@@ -77,8 +77,9 @@ _HELLO, _PROOF, _LIVE, _CLOSED = _State
 # Names of their own: an enum's members cost as much to look up as a call.
 
 
-class Link(asyncio.Protocol):
-    """One connection, either side: handshake, then frames."""
+class Link:
+    """One connection, either side: handshake, then frames. An ``asyncio.Protocol``, though not by
+    its base: a compiled class has none."""
 
     def __init__(self, peers: Peers, dialing: str | None) -> None:
         self._peers = peers
@@ -125,6 +126,9 @@ class Link(asyncio.Protocol):
                 self.finish()
         if self._state is _LIVE:
             self._peers.events.on_turn_end()
+
+    def eof_received(self) -> None:
+        """The transport closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._close()
@@ -306,7 +310,9 @@ class Peers:
 
     async def start(self, host: str, port: int) -> int:
         """Listen and dial; returns the port listened on."""
-        self._listener = await self.runtime.listen(host, port, lambda: Link(self, None))
+        self._listener = await self.runtime.listen(
+            host, port, lambda: cast(asyncio.Protocol, Link(self, None))
+        )
         for node in self.options.addresses:
             if self.options.node < node:
                 self._dial(node)
@@ -389,7 +395,7 @@ class Peers:
     async def _connect(self, node: str) -> None:
         host, port = self.options.addresses[node]
         try:
-            await self.runtime.connect(host, port, lambda: Link(self, node))
+            await self.runtime.connect(host, port, lambda: cast(asyncio.Protocol, Link(self, node)))
         except OSError:
             self._redial(node)
 

@@ -49,8 +49,9 @@ Waiting = bytes | int | tuple[int, Render]
 (how many results, how to render them)."""
 
 
-class Connection(asyncio.Protocol):
-    """``stalled_since``: the client reads nothing, since then (``None``: it does)."""
+class Connection:
+    """An ``asyncio.Protocol``, though not by its base: a compiled class has none.
+    ``stalled_since``: the client reads nothing, since then (``None``: it does)."""
 
     def __init__(self, server: RespServer) -> None:
         self._server = server
@@ -79,6 +80,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.session = self._server.admit(self, self._transport)
+
+    def eof_received(self) -> None:
+        """The transport closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final, cast
 
 from raftcache.limits import Limits
 from raftcache.metrics import RespCounters
@@ -74,9 +74,12 @@ class RespServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the real port when ``port`` is 0."""
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        listener = await loop.create_server(
+            lambda: cast(asyncio.Protocol, Connection(self)), host, port, backlog=1024
+        )
         self._listener = listener
-        self.port = listener.sockets[0].getsockname()[1]
+        sockets: Any = listener.sockets  # a tuple by asyncio's word, a list in uvloop
+        self.port = sockets[0].getsockname()[1]
         self._sweep()
         return self.port
 

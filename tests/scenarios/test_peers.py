@@ -10,7 +10,7 @@ import pytest
 
 from raftcache.raft import wire
 from raftcache.raft.authentication import Seal, session_key
-from raftcache.raft.engine import CoreNode
+from raftcache.raft.core import CoreNode
 from raftcache.raft.wire import Payload
 from tests.raft.harness import GROUP
 from tests.raft.test_peers import LIMIT, SECRET, Intruder, Net, hello, proof_for
