@@ -74,12 +74,12 @@ class RespServer:
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the real port when ``port`` is 0."""
         loop = asyncio.get_running_loop()
-        listener = await loop.create_server(
+        listener: Any = await loop.create_server(
             lambda: cast(asyncio.Protocol, Connection(self)), host, port, backlog=1024
         )
         self._listener = listener
-        sockets: Any = listener.sockets  # a tuple by asyncio's word, a list in uvloop
-        self.port = sockets[0].getsockname()[1]
+        # Not by asyncio's types: its tuple of sockets is a list in uvloop.
+        self.port = listener.sockets[0].getsockname()[1]
         self._sweep()
         return self.port
 
