@@ -14,6 +14,7 @@ from setuptools import setup
 
 PACKAGE = Path("raftcache")
 COMPILED = (
+    "calls",
     "forwarding",
     "gathering",
     "partition",

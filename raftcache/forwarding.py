@@ -92,7 +92,7 @@ class Ticket(Request):
 
     def split(self) -> Sequence[Ticket]:
         """See ``Request``."""
-        return (self,)
+        return () if self.finished else (self,)
 
     def answer(self, results: Sequence[Result]) -> None:
         """The last attempt ended, or none is made any more."""
@@ -106,6 +106,7 @@ class _Sent(NamedTuple):
     """A message that waits for its answer. ``at``: when it was sent; ``gone``: tickets that do not
     wait for it any more."""
 
+    number: int
     node: str
     group: int
     tickets: list[Ticket]
@@ -182,7 +183,9 @@ class Forwarder:
             forward.max_staleness_ms = int(tickets[0].max_staleness_s * 1000)
         forward.target = tickets[0].target
         if self._peers.send(node, wire.Payload(encode_payload(forward))):
-            self._sent[self._next_id] = _Sent(node, group, tickets, self._runtime.now(), set())
+            self._sent[self._next_id] = _Sent(
+                self._next_id, node, group, tickets, self._runtime.now(), set()
+            )
             self._metrics[group].forwarded += len(forward.ops)
             for ticket in tickets:
                 ticket.exposed = kind is Kind.WRITE
@@ -245,6 +248,10 @@ class Forwarder:
         off, and their groups have other leaders, long before their connections are given up."""
         limit = self._runtime.now() - SILENT_S
         late = [sent for sent in self._sent.values() if sent.at <= limit]
+        for sent in late:
+            if all(ticket.finished for ticket in sent.tickets):
+                del self._sent[sent.number]  # nobody waits for that any more
+        late = [sent for sent in late if sent.number in self._sent]
         return {sent.node for sent in late if sent.tickets[0].kind not in _APART}
 
     def take_back(self, elsewhere: Callable[[int, str], bool]) -> None:

@@ -24,7 +24,8 @@ class Request:
         raise NotImplementedError
 
     def split(self) -> Sequence[Request]:
-        """The requests that are in it, each to be finished instead of this one."""
+        """The requests that are in it and still waited for, each to be finished instead of this
+        one."""
         return (self,)
 
 

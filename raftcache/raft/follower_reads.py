@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
 from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, ROUND_APART_S, Confirmed, Reads
@@ -93,8 +94,7 @@ class FollowerReads:
         for item in [item for item in self._applying if item[0] <= applied]:
             self._applying.remove(item)
             self._fresh_at = max(self._fresh_at, item[1])
-            for confirmed in item[2]:
-                confirmed(True)
+            for_each(item[2], lambda confirmed: confirmed(True))
 
     def _drop_outdated(self) -> None:
         """What was asked in an earlier term has to be asked again."""
@@ -132,8 +132,7 @@ class FollowerReads:
     def _finish(self, started: float, waiting: list[Confirmed], ok: bool) -> None:
         if ok:
             self._fresh_at = max(self._fresh_at, started)
-        for confirmed in waiting:
-            confirmed(ok)
+        for_each(waiting, lambda confirmed: confirmed(ok))
 
     def on_request(self, node: str, message: wire.ReadIndex) -> None:
         """A follower asks: answer with what is applied once leadership is confirmed. Not on another

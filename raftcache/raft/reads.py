@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
 from raftcache.raft.journal import Journal
@@ -180,8 +181,7 @@ class Reads:
 
     def _finish_applied(self) -> None:
         while self._applying and self._applying[0][0] <= self._applied():
-            for confirmed in self._applying.popleft()[1]:
-                confirmed(True)
+            for_each(self._applying.popleft()[1], _yes)
 
     def _start(self, term: int) -> None:
         self._number += 1
@@ -289,12 +289,17 @@ class Reads:
         rounds, self._rounds = self._rounds, deque()
         applying, self._applying = self._applying, deque()
         waiting, self._waiting = self._waiting, []
-        for round_ in rounds:
-            self._refuse(round_.waiting)
-        for _, confirmed in applying:
-            self._refuse(confirmed)
-        self._refuse(waiting)
+        refused = [confirmed for round_ in rounds for confirmed in round_.waiting]
+        refused += [confirmed for _, each in applying for confirmed in each]
+        self._refuse([*refused, *waiting])
 
     def _refuse(self, waiting: list[Confirmed]) -> None:
-        for confirmed in waiting:
-            confirmed(False)
+        for_each(waiting, _no)
+
+
+def _yes(confirmed: Confirmed) -> None:
+    confirmed(True)
+
+
+def _no(confirmed: Confirmed) -> None:
+    confirmed(False)

@@ -123,3 +123,38 @@ def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected
         reads.on_down("b")
     waiting[0](True)
     assert sent == ([] if reconnected else [wire.ReadIndexReply(1, 1, 5)])
+
+
+def test_what_nobody_waits_for_any_more_is_no_silence() -> None:
+    """Whoever lost one answer would be avoided for as long as its connection lives. (Found by an
+    hour of faults against real processes.)"""
+    peers, calls = Peers(), list[Any]()
+
+    class Runtime:
+        time = 100.0
+
+        def now(self) -> float:
+            return self.time
+
+        def call_soon(self, call: Any) -> None:
+            calls.append(call)
+
+    runtime = Runtime()
+    metrics = {0: GroupMetrics()}
+    forwarder = Forwarder(
+        runtime,  # type: ignore[arg-type]
+        peers,  # type: ignore[arg-type]
+        metrics,
+        ignored,
+        nobody,
+        ignored,
+        ignored,
+    )
+    ticket = Ticket(0, Kind.READ, (Get(b"k"),), 1, 200.0, ignored, ignored)
+    forwarder.add("b", ticket)
+    calls.pop()()
+    runtime.time += SILENT_S
+    assert forwarder.silent() == {"b"}
+    ticket.finished = True
+    assert forwarder.silent() == set()
+    assert forwarder._sent == {}
