@@ -88,15 +88,12 @@ class SimNode(Node):
     def watched(self, group: int, journal: Journal) -> Journal:
         """Tell of every entry that this log loses from its end."""
         self.journals[group] = journal
-        delete = journal.deleteEntriesFrom
 
-        def delete_and_tell(position: int) -> None:
-            lost = journal[position:]
-            if lost and group in self.replicas:
-                self._sim.on_truncate(self, group, lost[0][1])
-            delete(position)
+        def tell(index: int) -> None:
+            if group in self.replicas:
+                self._sim.on_truncate(self, group, index)
 
-        journal.deleteEntriesFrom = delete_and_tell  # type: ignore[assignment]
+        journal.on_truncate = tell
         return journal
 
     def _raft_options(self, hosted: int) -> RaftOptions:

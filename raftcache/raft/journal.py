@@ -41,6 +41,8 @@ class Journal:
         """Called after ``durable_index`` or ``meta_durable`` advanced."""
         self.on_append: Callable[[bytes, int, int], None] = lambda command, index, term: None
         """Called with every entry that is added."""
+        self.on_truncate: Callable[[int], None] = lambda index: None
+        """Called with the index of the first entry that is removed from the end."""
 
     # -- what PySyncObj calls
 
@@ -56,6 +58,8 @@ class Journal:
         self.last_index = self.durable_index = 0
 
     def deleteEntriesFrom(self, entryFrom: int) -> None:  # noqa: N802, N803
+        if entryFrom < len(self._entries):
+            self.on_truncate(self._entries[entryFrom][1])
         for entry in self._entries[entryFrom:]:
             self.bytes -= len(entry[0])
         del self._entries[entryFrom:]
