@@ -191,11 +191,11 @@ class Replica:
         started = self._runtime.now()
         self._in_flight += 1
 
-        def done(outcome: Outcome, results: list[Result]) -> None:
+        def done(outcome: Outcome, results: list[Result] | None) -> None:
             self._in_flight -= 1
             metrics = self.metrics
             ended: list[Sequence[Result]] = [()] * len(requests)
-            if outcome is _APPLIED:
+            if results is not None:
                 metrics.applied += len(ops)
                 metrics.batch_operations.observe(len(ops))
                 metrics.commit_seconds.observe(self._runtime.now() - started)

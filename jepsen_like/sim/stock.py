@@ -283,6 +283,11 @@ class StockGroup:
         return self.engine.is_leader and ready
 
     @property
+    def close_behind(self) -> bool:
+        """PySyncObj reads where it leads only."""
+        return False
+
+    @property
     def caught_up(self) -> bool:
         if self.engine.is_leader:
             return self.leader_ready
