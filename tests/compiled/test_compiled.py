@@ -93,6 +93,9 @@ def test_they_hold_in_the_simulator(environment: dict[str, str], cluster: tuple[
 def test_real_nodes_serve_both_protocols(environment: dict[str, str]) -> None:
     code = """
 import urllib.request
+
+import redis
+
 from raftcache.demo import Cluster, Plan
 
 with Cluster(Plan(port=0)) as cluster:
