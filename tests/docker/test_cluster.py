@@ -4,6 +4,7 @@ or cut off."""
 from __future__ import annotations
 
 import json
+import os
 import time
 
 import pytest
@@ -67,6 +68,11 @@ def test_the_image_adds_little_to_its_base(cluster: Cluster) -> None:
     for module in ("pip", "setuptools", "jepsen_like"):
         code = f"import importlib.util as u; raise SystemExit(u.find_spec('{module}') is not None)"
         assert cluster.engine.run([*run, "-c", code]).returncode == 0, module
+
+
+def test_the_image_is_compiled_when_that_was_asked_for(cluster: Cluster) -> None:
+    asked = os.environ.get("RAFTCACHE_COMPILED", "") != ""
+    assert cluster.exec("n1", "raftcache", "--version").endswith("(compiled)") is asked
 
 
 def test_reads_and_writes_stay_right_when_a_node_is_killed(cluster: Cluster) -> None:
