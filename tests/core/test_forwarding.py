@@ -40,6 +40,35 @@ def nobody(_group: int) -> None:
     return None
 
 
+class Runtime:
+    """The part of ``Runtime`` that is used here; ``calls``: what is to run at the turn's end."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.calls: list[Any] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def call_soon(self, call: Any) -> None:
+        self.calls.append(call)
+
+
+def asking() -> tuple[Forwarder, Runtime]:
+    """A node that asks others, and its time."""
+    runtime = Runtime()
+    forwarder = Forwarder(
+        runtime,  # type: ignore[arg-type]
+        Peers(),  # type: ignore[arg-type]
+        {0: GroupMetrics()},
+        ignored,
+        nobody,
+        ignored,
+        ignored,
+    )
+    return forwarder, runtime
+
+
 @pytest.mark.parametrize(("later", "answered"), [(7, True), (8, False), (0, False)])
 def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answered: bool) -> None:
     """Each numbers its requests from 1: its successor would take the answer for that to another
@@ -64,31 +93,9 @@ def test_an_answer_is_given_only_to_the_incarnation_that_asked(later: int, answe
 )
 def test_who_takes_the_time_that_a_request_takes_is_not_silent(kind: Kind, silent: bool) -> None:
     """To build the index of a million keys takes a second, to hand over perhaps as long."""
-    peers, calls = Peers(), list[Any]()
-
-    class Runtime:
-        time = 100.0
-
-        def now(self) -> float:
-            return self.time
-
-        def call_soon(self, call: Any) -> None:
-            calls.append(call)
-
-    runtime = Runtime()
-    metrics = {0: GroupMetrics()}
-    forwarder = Forwarder(
-        runtime,  # type: ignore[arg-type]
-        peers,  # type: ignore[arg-type]
-        metrics,
-        ignored,
-        nobody,
-        ignored,
-        ignored,
-    )
-
+    forwarder, runtime = asking()
     forwarder.add("b", Ticket(0, kind, (Get(b"k"),), 1, 200.0, ignored, ignored))
-    calls.pop()()
+    runtime.calls.pop()()
     assert forwarder.silent() == set()
     runtime.time += SILENT_S
     assert forwarder.silent() == ({"b"} if silent else set())
@@ -128,31 +135,10 @@ def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected
 def test_what_nobody_waits_for_any_more_is_no_silence() -> None:
     """Whoever lost one answer would be avoided for as long as its connection lives. (Found by an
     hour of faults against real processes.)"""
-    peers, calls = Peers(), list[Any]()
-
-    class Runtime:
-        time = 100.0
-
-        def now(self) -> float:
-            return self.time
-
-        def call_soon(self, call: Any) -> None:
-            calls.append(call)
-
-    runtime = Runtime()
-    metrics = {0: GroupMetrics()}
-    forwarder = Forwarder(
-        runtime,  # type: ignore[arg-type]
-        peers,  # type: ignore[arg-type]
-        metrics,
-        ignored,
-        nobody,
-        ignored,
-        ignored,
-    )
+    forwarder, runtime = asking()
     ticket = Ticket(0, Kind.READ, (Get(b"k"),), 1, 200.0, ignored, ignored)
     forwarder.add("b", ticket)
-    calls.pop()()
+    runtime.calls.pop()()
     runtime.time += SILENT_S
     assert forwarder.silent() == {"b"}
     ticket.finished = True
