@@ -38,6 +38,7 @@ COMPILED = (
     "raft/group",
     "raft/journal",
     "raft/peers",
+    "raft/quickest",
     "raft/reads",
     "raft/recovery",
     "raft/room",

@@ -221,8 +221,12 @@ class Replica:
     def _fail_queue(self, outcome: Outcome = Outcome.NOT_APPLIED) -> None:
         queue, self._queue = self._queue, []
         self._queued_operations = 0
-        for request in queue:
-            request.finish(outcome, ())
+        self._end(queue, outcome)
+
+    @staticmethod
+    def _end(requests: Sequence[Request], outcome: Outcome) -> None:
+        """Without results."""
+        for_each(requests, lambda request: request.finish(outcome, ()))
 
     # -- reads
 
@@ -263,8 +267,7 @@ class Replica:
                     self.metrics.read_here += count
                 self.serve(reads, linearizable=True)
             else:
-                for request in reads:
-                    request.finish(Outcome.NOT_APPLIED, ())
+                self._end(reads, Outcome.NOT_APPLIED)
 
         return confirmed
 
@@ -411,6 +414,5 @@ class Replica:
         """Stop; what waits ends."""
         self._fail_queue()
         reads, self._reads = [*self._reads, *self._lease_reads, *self._reads_here], []
-        for request in reads:
-            request.finish(Outcome.NOT_APPLIED, ())
+        self._end(reads, Outcome.NOT_APPLIED)
         self.raft.close()

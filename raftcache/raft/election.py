@@ -157,6 +157,15 @@ class Election:
             last = (journal.last_term, journal.last_index)
             if (message.last_term, message.last_index) >= last:
                 self._send(node, wire.PreVoteGranted(self._group, message.term))
+            else:
+                self._stand_instead()
+
+    def _stand_instead(self) -> None:
+        """Who asked has less of the log than this replica, and of three replicas no majority
+        without it: why wait any longer?"""
+        if self._engine.majority == 2 and self._asking is None:
+            self._deadline = self._runtime.now()
+            self.on_timer()
 
     def on_pre_vote_granted(self, node: str, message: wire.PreVoteGranted) -> None:
         """Campaign once a majority would vote for this node."""

@@ -14,6 +14,7 @@ import enum
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.clock import GroupClock
 from raftcache.raft.durable import CorruptJournalError
@@ -274,20 +275,21 @@ class RaftGroup:
     @property
     def caught_up(self) -> bool:
         """Whether this replica has applied what its leader had committed when last heard."""
-        if self.engine.is_leader:
-            return self.leader_ready
-        heard = self._transport.heard_commit
-        known = self.engine.leader is not None and heard is not None
-        return known and self.applied_index >= (heard or 0)
+        return self.leader_ready if self.engine.is_leader else self._within(0)
 
     @property
     def close_behind(self) -> bool:
         """Whether this replica follows a leader and has applied nearly all that it has heard to be
         committed: what it must wait for to be read comes soon."""
-        if self._recovery.active or self.engine.leader is None:
-            return False
+        return not self._recovery.active and self._within(CLOSE_ENTRIES)
+
+    def _within(self, entries: int) -> bool:
+        """Whether it follows a leader, and has applied all but so many of the entries that it has
+        heard to be committed."""
         heard = self._transport.heard_commit
-        return heard is not None and heard - self.applied_index <= CLOSE_ENTRIES
+        if heard is None or self.engine.leader is None:
+            return False
+        return heard - self.applied_index <= entries
 
     @property
     def last_index(self) -> int:
@@ -518,8 +520,8 @@ class RaftGroup:
 
     def _end_covered(self, index: int) -> None:
         """The entries that would tell what became of proposals up to ``index`` are gone."""
-        for covered in [i for i in self._appended if i <= index]:
-            self._appended.pop(covered).done(Outcome.UNKNOWN, None)
+        covered = [self._appended.pop(i) for i in [i for i in self._appended if i <= index]]
+        for_each(covered, lambda proposal: proposal.done(Outcome.UNKNOWN, None))
 
     # -- messages and connections
 
@@ -648,11 +650,9 @@ class RaftGroup:
         """Stop; undecided proposals end as unknown."""
         self._closed = True
         self._election.barred = lambda: True
-        for proposal in [*self._submitted.values()]:
-            proposal.done(Outcome.NOT_APPLIED, None)
-        for proposal in [*self._appended.values()]:
-            proposal.done(Outcome.UNKNOWN, None)
-        self._submitted.clear()
-        self._appended.clear()
+        submitted, self._submitted = self._submitted, {}
+        appended, self._appended = self._appended, {}
+        for_each(submitted.values(), lambda proposal: proposal.done(Outcome.NOT_APPLIED, None))
+        for_each(appended.values(), lambda proposal: proposal.done(Outcome.UNKNOWN, None))
         self.engine.close()
         self._journal.close()

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raftcache.raft.quickest import Quickest
 from raftcache.runtime import Runtime
 
 PUT_OFF_S: Final = 0.005
 """Counted from the full multiple of it, so that all groups of a node share frames."""
-RACE_EVERY_S: Final = 0.1
-"""An entry so long after the last one that was sent to all goes to all again."""
 LARGE_BYTES: Final = 64 * 1024
 """Larger entries wait for nothing: what they cost is not the message."""
 
@@ -37,15 +36,13 @@ class Thrift:
         send_rest: Callable[[str], None],
     ) -> None:
         self._needed = majority - 1
-        self._order = list(others)
-        """Who gets entries first."""
+        self._quickest = Quickest(others, runtime.now)
         self._runtime = runtime
         self._able = able
         self._send_rest = send_rest
         self._waiting: dict[str, int] = {}
         """Who waits, and the first entry that it waits for."""
         self._acked: dict[str, int] = {}
-        self._raced_at = -1e18
         self._race = 0
         """The entry that all were sent and nobody has answered yet."""
         self._timed = False
@@ -57,31 +54,29 @@ class Thrift:
     def may_wait(self, node: str, index: int, size: int) -> bool:
         """Whether entries up to ``index``, of so many bytes, may be sent to ``node`` later; then it
         waits."""
-        if size > LARGE_BYTES or self._needed >= len(self._order):
+        if size > LARGE_BYTES or self._needed >= len(self._quickest):
             return False
-        now = self._runtime.now()
-        if now - self._raced_at >= RACE_EVERY_S:
-            self._raced_at, self._race = now, index
+        if self._quickest.race():
+            self._race = index
         if index == self._race or node in self._first():
             return False
         if node not in self._waiting:
             self._waiting[node] = index
             if not self._timed:
                 self._timed = True
-                self._runtime.call_later(PUT_OFF_S - now % PUT_OFF_S, self._on_time)
+                self._runtime.call_later(PUT_OFF_S - self._runtime.now() % PUT_OFF_S, self._on_time)
         return True
 
-    def _first(self) -> list[str]:
+    def _first(self) -> Sequence[str]:
         """Those whose answers are waited for; all, when they are too few."""
-        able = [node for node in self._order if self._able(node)]
-        return able[: self._needed] if len(able) > self._needed else self._order
+        return self._quickest.first(self._needed, self._able)
 
     def _on_time(self) -> None:
         self._timed = False
         if self._waiting:
             wanted = min(self._waiting.values())
             slow = {node for node in self._first() if self._acked.get(node, 0) < wanted}
-            self._order.sort(key=slow.__contains__)
+            self._quickest.slow(slow)
         self.flush()
 
     def flush(self) -> None:
@@ -98,5 +93,4 @@ class Thrift:
         self._acked[node] = index
         if 0 < self._race <= index:
             self._race = 0
-            self._order.remove(node)
-            self._order.insert(0, node)
+            self._quickest.won(node)

@@ -90,6 +90,8 @@ class GroupTransport:
         """Nodes whose next index in PySyncObj is behind what they have acknowledged, perhaps: it
         moves that forward only beyond the highest acknowledgement of the term, which a node may
         have given before it lost its memory."""
+        self._refused: dict[str, tuple[int, int]] = {}
+        """(term, index) with which a node last asked for entries again."""
         self._acked: dict[str, tuple[int, int, float]] = {}
         self._votes: tuple[int, dict[str, int]] = (-1, {})
         self._counted: set[str] = set()
@@ -131,6 +133,7 @@ class GroupTransport:
         self._thrift.forget(node)
         self._sent.pop(node, None)
         self._sent_commit.pop(node, None)
+        self._refused.pop(node, None)
         self._acked.pop(node, None)
         self._held_acks_in.pop(node, None)
         self._held_acks_out.pop(node, None)
@@ -486,6 +489,7 @@ class GroupTransport:
         if not 1 <= message.next_index <= self._journal.last_index + 1:
             return
         if message.success:
+            self._refused.pop(node, None)
             self._thrift.on_ack(node, message.next_index - 1)
             self._count_ack(node, message.term, message.next_index)
         else:
@@ -495,6 +499,16 @@ class GroupTransport:
                 self._sent_commit.pop(node, None)
                 self._rewound.add(node)
             self._up_reply(node, message.next_index, success=False, reset=message.reset)
+            if message.reset:
+                self._send_again(node, message.term, message.next_index)
+
+    def _send_again(self, node: str, term: int, next_index: int) -> None:
+        """PySyncObj would do it with the next heartbeat. Once for each index: appends that were
+        under way are refused with the same one."""
+        if self._refused.get(node) != (term, next_index):
+            self._refused[node] = (term, next_index)
+            self._sent[node] = (term, next_index - 1)
+            self._send_rest(node)
 
     def _count_ack(self, node: str, term: int, next_index: int) -> None:
         next_index = self._durable_here(node, term, next_index)

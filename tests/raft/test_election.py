@@ -7,6 +7,7 @@ Raft section 5.2; dissertation sections 3.10 (transfer), 4.2.3 (disruptive serve
 from __future__ import annotations
 
 from raftcache.raft import wire
+from raftcache.raft.election import CRASH_STAGGER_S
 from raftcache.raft.group import Outcome
 from raftcache.raft.options import RaftOptions
 
@@ -85,6 +86,43 @@ def test_a_silent_leader_is_replaced_within_two_election_timeouts() -> None:
     c.isolate("a")
     took = c.until(lambda: c["b"].leads or c["c"].leads)
     assert 0.3 < took < 0.4 * 2 + 0.4
+
+
+def crash_with_b_behind(c: Cluster) -> None:
+    """Of the two that are left, b goes first and lacks what c has."""
+    c.elect("a")
+    c.held = {("a", "b")}
+    c.write("a", b"x")
+    c.held.clear()
+    c.crash("a")
+    assert c["b"].journal.last_index < c["c"].journal.last_index
+
+
+def test_who_refuses_a_shorter_log_stands_at_once() -> None:
+    """The leader sends entries to some first, so that at a crash one is often behind."""
+    c = Cluster()
+    crash_with_b_behind(c)
+    assert c.until(lambda: c["c"].leads) < CRASH_STAGGER_S
+    assert c["b"].group.campaigns == 0
+    c.until(lambda: c["b"].state == c["c"].state == [b"x"])
+
+
+def test_who_refuses_a_shorter_log_stands_for_nothing_while_it_hears_a_leader() -> None:
+    c = Cluster()
+    c.elect("a")
+    c.held = {("a", "b")}
+    c.write("a", b"x")
+    c["c"].group.on_message("b", wire.PreVote(GROUP, c["b"].term, c["b"].journal.last_index, 1))
+    c.flow(0.05)
+    assert c["c"].group.campaigns == 0 and c["a"].leads
+
+
+def test_a_new_leader_has_a_follower_that_is_behind_catch_up_at_once() -> None:
+    """PySyncObj alone would send what is missing with its next heartbeat."""
+    c = Cluster(options=RaftOptions(heartbeat_s=0.4, election_timeout_s=2.0))
+    crash_with_b_behind(c)
+    c.until(lambda: c["c"].leads)
+    assert c.until(lambda: c["c"].group.leader_ready) < 0.02
 
 
 def test_a_lost_connection_between_followers_starts_nothing() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from raftcache.raft import wire
 from raftcache.raft.options import RaftOptions
-from raftcache.raft.reads import ASK_ALL_EVERY_S, ASK_OTHERS_AFTER_S, ROUND_APART_S
+from raftcache.raft.quickest import RACE_EVERY_S
+from raftcache.raft.reads import ASK_OTHERS_AFTER_S, ROUND_APART_S
 
 from .harness import GROUP, Cluster, Member
 
@@ -114,7 +115,7 @@ def test_who_takes_long_is_asked_last_until_it_is_quicker_again() -> None:
     assert read_once(c, leader) < ASK_OTHERS_AFTER_S
     assert c.count_sent(leader.name, slow, wire.Probe) == 0
     c.held = {(quick, leader.name)}
-    c.pass_time(ASK_ALL_EVERY_S)
+    c.pass_time(RACE_EVERY_S)
     assert read_once(c, leader) < ASK_OTHERS_AFTER_S, "now and then all are asked"
     c.held = set()
     c.sent.clear()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from raftcache.raft import wire
 from raftcache.raft.group import Outcome
 from raftcache.raft.options import RaftOptions
-from raftcache.raft.thrift import LARGE_BYTES, PUT_OFF_S, RACE_EVERY_S
+from raftcache.raft.quickest import RACE_EVERY_S
+from raftcache.raft.thrift import LARGE_BYTES, PUT_OFF_S
 
 from .harness import Cluster, Member
 
