@@ -56,6 +56,9 @@ MOST_PARTS: Final = 6
 MOST_OPEN: Final = 6
 """A key with so many operations under way is left alone by batches while there are others: they
 bring several at a time, and the checker's work may double with each."""
+MOST_OPEN_TRANSACTIONS: Final = 12
+"""The same for transactions, whose keys are among the hardest to judge. Without it 128 clients had
+up to 70 at a time on one key, of which some could not be judged in a minute."""
 LAST_SHARE: Final = 0.4
 """Of the requests, at most, while old keys wait for their last operations."""
 
@@ -126,6 +129,8 @@ class Chooser:
             return self._batch(subject) if self._draw.random() < BATCH_SHARE else self._on(subject)
         # Some keys are hot: what happens at the same time is where the mistakes are.
         subject = live[min(self._draw.randrange(len(live)), self._draw.randrange(len(live)))]
+        if kind is Kind.TRANSACTION and subject.open >= MOST_OPEN_TRANSACTIONS:
+            subject = self._calm(live)
         return self._on(subject)
 
     def _calm(self, live: list[Subject]) -> Subject:

@@ -13,7 +13,14 @@ from jepsen_like.run.meter import Meter
 from jepsen_like.run.subjects import Batch, Kind, Request, Subject, Subjects
 from jepsen_like.run.system import Client, Refused, StorageFull, Unknown
 from jepsen_like.run.worker import Pace, Shared, Worker
-from jepsen_like.run.workloads import MOST_OPEN, MOST_PARTS, NAMES, Chooser, kinds_of
+from jepsen_like.run.workloads import (
+    MOST_OPEN,
+    MOST_OPEN_TRANSACTIONS,
+    MOST_PARTS,
+    NAMES,
+    Chooser,
+    kinds_of,
+)
 from tests.run.fake import Fake
 
 STRIDE = 10
@@ -154,6 +161,19 @@ def test_batches_leave_keys_alone_that_are_busy() -> None:
     chooser = Chooser(0, random.Random(1), subjects, fake, "one", ["batch"])
     batches = [x for x in (chooser.next(0.0) for _ in range(100)) if isinstance(x, Batch)]
     assert {x.subject.key for batch in batches for x in batch.parts} == calm
+
+
+def test_transactions_leave_keys_alone_that_are_too_busy_to_be_judged() -> None:
+    fake = Fake()
+    subjects = Subjects(kinds_of(["txn"]), fake.crowded, lambda closed: None)
+    subjects.fill(0.0)
+    live = subjects.live[Kind.TRANSACTION]
+    for subject in live[:-1]:
+        for _ in range(MOST_OPEN_TRANSACTIONS):
+            subjects.begin(subject)
+    chooser = Chooser(0, random.Random(1), subjects, fake, "one", ["txn"])
+    drawn = [x for x in (chooser.next(0.0) for _ in range(100)) if isinstance(x, Request)]
+    assert {x.subject.key for x in drawn} == {live[-1].key}
 
 
 @pytest.mark.parametrize(("protocol", "bounds"), [("one", {10, 100}), ("two", {50})])
