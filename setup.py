@@ -21,6 +21,7 @@ COMPILED = (
     "replica",
     "requests",
     "router",
+    "threads",
     "http/fastlane",
     "machine/apply",
     "machine/cache",

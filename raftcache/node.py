@@ -432,6 +432,7 @@ async def run(settings: Settings) -> None:
         redis.close()
         await server.close()
         node.close()
+        runtime.close()
     # Let what was written last leave the sockets.
     await asyncio.sleep(0.05)
     _log.info("stopped")

@@ -17,6 +17,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from raftcache.threads import Threads
+
 
 class Cancellable(Protocol):
     """A scheduled call."""
@@ -248,6 +250,7 @@ class AsyncioRuntime:
         self._loop = asyncio.get_running_loop()
         self._random = random.Random(seed)
         self._disk = RealDisk()
+        self._threads = Threads(self._loop)
         self._tasks: set[asyncio.Task[None]] = set()
         self.call_soon = self._loop.call_soon
         self.call_later = self._loop.call_later
@@ -272,7 +275,11 @@ class AsyncioRuntime:
         return task
 
     def in_thread(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        return self._loop.run_in_executor(None, function)
+        return self._threads.run(function)
+
+    def close(self) -> None:
+        """No blocking call comes any more."""
+        self._threads.close()
 
     async def connect(
         self, host: str, port: int, factory: Callable[[], asyncio.Protocol]

@@ -58,7 +58,8 @@ async def served() -> AsyncIterator[Served]:
         id="n1", peer=f"127.0.0.1:{free_port()}", http="127.0.0.1:1", resp="127.0.0.1:2"
     )
     settings = Settings(node="n1", members=(member,), memory=True, groups=GROUPS)
-    node = Node(settings, AsyncioRuntime())
+    runtime = AsyncioRuntime()
+    node = Node(settings, runtime)
     await node.start()
     async with asyncio.timeout(10):
         while node.not_ready() is not None:
@@ -71,6 +72,7 @@ async def served() -> AsyncIterator[Served]:
     running.close()
     server.close()
     node.close()
+    runtime.close()
 
 
 @pytest.fixture(scope="session")
