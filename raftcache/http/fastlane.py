@@ -1,11 +1,12 @@
 """The fast lane: plain reads and writes of one key, without a task, a parser object or a header
 dictionary per request.
 
-Most requests of a busy cache look alike: ``GET`` or ``PUT`` of a key, no query, no condition, the
-whole request in one read. One regular expression recognises those, and nothing else. What it does
-not recognise, down to a header it has not heard of, goes to aiohttp's parser as it came and is
-served by the general handlers; the connection then stays there. So the lane need not know what a
-malformed request is, and a test holds the two ways to the same answers.
+Most requests of a busy cache look alike: ``GET``, ``PUT`` or ``DELETE`` of a key, without a
+condition or a query other than ``ttl`` and ``timeout``, the whole request in one read. One regular
+expression recognises those, and nothing else. What it does not recognise, down to a header it has
+not heard of, goes to aiohttp's parser as it came and is served by the general handlers; the
+connection then stays there. So the lane need not know what a malformed request is, and a test holds
+the two ways to the same answers.
 
 Measured on one core at 64 connections over a service that answers after 0.5 ms: the CPU time of a
 request falls from 50 to 21 microseconds (GET) and from 65 to 30 (PUT).
@@ -19,19 +20,23 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from raftcache.http.exchange import Reply
-from raftcache.http.keys import found, stored
+from raftcache.http.keys import deleted, found, stored
 from raftcache.limits import Limits
-from raftcache.ops import Get, Result, Set
+from raftcache.ops import MAX_TTL_MS, Delete, Get, Result, Set
 from raftcache.service import Service
+from raftcache.units import parse_duration_ms
 
 _VALUE: Final = rb": [\x20-\x7e]*+\r\n"
+_DURATION: Final = rb"([0-9]{1,12}+(?:ms|[smhd])?+)"
 _REQUEST: Final = re.compile(
-    rb"(GET|PUT) /v1/keys/((?:[\w.~:@!$&'()*+,;=/-]++|%[0-9A-Fa-f]{2})++) HTTP/1\.1\r\n"
+    rb"(GET|PUT|DELETE) /v1/keys/((?:[\w.~:@!$&'()*+,;=/-]++|%[0-9A-Fa-f]{2})++)"
+    rb"(?:\?(?=t)(?:ttl=" + _DURATION + rb")?+(?:(?(3)&)timeout=" + _DURATION + rb")?+)?+"
+    rb" HTTP/1\.1\r\n"
     rb"(?i:Host): [\x21-\x7e]*+\r\n"
     rb"(?:"
-    rb"(?(3)(?!))((?i:Content-Length): )([0-9]{1,15}+)\r\n"  # (?(3)(?!)): not a second time
-    rb"|(?(5)(?!))((?i:User-Agent)" + _VALUE + rb")"
-    rb"|(?(6)(?!))((?i:Content-Type)" + _VALUE + rb")"
+    rb"(?(5)(?!))((?i:Content-Length): )([0-9]{1,15}+)\r\n"  # (?(5)(?!)): not a second time
+    rb"|(?(7)(?!))((?i:User-Agent)" + _VALUE + rb")"
+    rb"|(?(8)(?!))((?i:Content-Type)" + _VALUE + rb")"
     rb"|(?i:Accept|Accept-Encoding|Accept-Language|Referer|X-[A-Za-z0-9-]++)"
     + _VALUE
     + rb"|(?i:Connection: keep-alive)\r\n"
@@ -64,7 +69,9 @@ class Plain:
     def reply(self) -> Reply:
         """The answer, once there is a ``result``."""
         assert self.result is not None
-        return found(self.result) if self.operation == "get" else stored(self.result)
+        if self.operation == "get":
+            return found(self.result)
+        return stored(self.result) if self.operation == "put" else deleted(self.result)
 
 
 class FastLane:
@@ -80,25 +87,39 @@ class FastLane:
         match = _REQUEST.match(data, 0, _LONGEST_HEAD)
         if match is None:
             return None
-        method, key, length = match.group(1, 2, 4)
+        method, key, ttl, timeout, length = match.group(1, 2, 3, 4, 6)
         if b"%" in key:
             key = unquote_to_bytes(key)
-        limits, service = self._limits, self._service
+        limits = self._limits
+        timeout_s = limits.default_timeout_s
+        if timeout is not None:
+            timeout_s = parse_duration_ms(timeout.decode()) / 1000
+            if not 0 < timeout_s <= limits.max_timeout_s:
+                return None
         if len(key) > limits.max_key_bytes:
             return None
         end = match.end()
-        if method == b"GET":
-            if length is not None and int(length):
-                return None
-            now = service.now()
-            plain = Plain("get", end, now)
-            service.submit((Get(key),), now + limits.default_timeout_s, plain.finish)
-            return plain
         size = -1 if length is None else int(length)
-        if not 0 <= size <= limits.max_value_bytes or len(data) - end < size:
+        if method == b"PUT":
+            ttl_ms = 0
+            if ttl is not None:
+                ttl_ms = parse_duration_ms(ttl.decode())
+                if not 0 < ttl_ms <= MAX_TTL_MS:
+                    return None
+            if not 0 <= size <= limits.max_value_bytes or len(data) - end < size:
+                return None
+            value = data[end : end + size]
+            return self._submit("put", Set(key, value, ttl_ms), end + size, timeout_s)
+        if ttl is not None or size > 0:
             return None
-        value = data[end : end + size]
-        now = service.now()
-        plain = Plain("put", end + size, now)
-        service.submit((Set(key, value),), now + limits.default_timeout_s, plain.finish)
+        if method == b"GET":
+            return self._submit("get", Get(key), end, timeout_s)
+        return self._submit("delete", Delete(key), end, timeout_s)
+
+    def _submit(
+        self, name: str, operation: Get | Set | Delete, end: int, timeout_s: float
+    ) -> Plain:
+        now = self._service.now()
+        plain = Plain(name, end, now)
+        self._service.submit((operation,), now + timeout_s, plain.finish)
         return plain

@@ -89,6 +89,11 @@ def stored(result: Result) -> Reply:
     return of_result(result)
 
 
+def deleted(result: Result) -> Reply:
+    """The answer to a DELETE."""
+    return Reply(204) if result.status is Status.OK else _missing_first(result)
+
+
 class Keys:
     """The handlers. Each takes the exchange, the raw key and the raw query."""
 
@@ -136,8 +141,7 @@ class Keys:
         key, _, condition, session, deadline = self._write_request(
             exchange, raw_key, raw_query, DELETE_PARAMETERS
         )
-        result = await self._write(Delete(key, condition), session, deadline)
-        return Reply(204) if result.status is Status.OK else _missing_first(result)
+        return deleted(await self._write(Delete(key, condition), session, deadline))
 
     async def incr(self, exchange: Exchange, raw_key: str, raw_query: str) -> Reply:
         key, query, condition, session, deadline = self._write_request(

@@ -90,8 +90,8 @@ class GroupTransport:
         """Nodes whose next index in PySyncObj is behind what they have acknowledged, perhaps: it
         moves that forward only beyond the highest acknowledgement of the term, which a node may
         have given before it lost its memory."""
-        self._refused: dict[str, tuple[int, int]] = {}
-        """(term, index) with which a node last asked for entries again."""
+        self._sent_again: dict[str, float] = {}
+        """When a node was sent entries anew at once, since it had refused some."""
         self._acked: dict[str, tuple[int, int, float]] = {}
         self._votes: tuple[int, dict[str, int]] = (-1, {})
         self._counted: set[str] = set()
@@ -133,7 +133,7 @@ class GroupTransport:
         self._thrift.forget(node)
         self._sent.pop(node, None)
         self._sent_commit.pop(node, None)
-        self._refused.pop(node, None)
+        self._sent_again.pop(node, None)
         self._acked.pop(node, None)
         self._held_acks_in.pop(node, None)
         self._held_acks_out.pop(node, None)
@@ -489,7 +489,6 @@ class GroupTransport:
         if not 1 <= message.next_index <= self._journal.last_index + 1:
             return
         if message.success:
-            self._refused.pop(node, None)
             self._thrift.on_ack(node, message.next_index - 1)
             self._count_ack(node, message.term, message.next_index)
         else:
@@ -503,10 +502,11 @@ class GroupTransport:
                 self._send_again(node, message.term, message.next_index)
 
     def _send_again(self, node: str, term: int, next_index: int) -> None:
-        """PySyncObj would do it with the next heartbeat. Once for each index: appends that were
-        under way are refused with the same one."""
-        if self._refused.get(node) != (term, next_index):
-            self._refused[node] = (term, next_index)
+        """PySyncObj would do it with the next heartbeat. Not more often than that by half: all that
+        was under way is refused, one message after the other."""
+        now = self._runtime.now()
+        if now - self._sent_again.get(node, -1e18) >= 0.5 * self._options.heartbeat_s:
+            self._sent_again[node] = now
             self._sent[node] = (term, next_index - 1)
             self._send_rest(node)
 

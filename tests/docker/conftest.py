@@ -1,4 +1,4 @@
-"""One engine and one cluster for all tests of this directory."""
+"""One engine and one cluster for all tests of this directory, and none for those after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.docker import cluster as clusters
 from tests.docker.engine import engine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[clusters.Cluster]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import pytest
 import structlog
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from raftcache.http.fastlane import FastLane
 from raftcache.machine import Machine
-from raftcache.ops import Set, Status
+from raftcache.ops import Delete, Get, Op, Set, Status
 
 COMMON = {
     "curl": b"GET /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nUser-Agent: curl/7.88.1\r\n"
@@ -33,6 +34,15 @@ COMMON = {
     b"user-agent: node\r\ncontent-length: 3\r\n\r\nabc",
 }
 
+QUERIES = {
+    b"GET /v1/keys/k?timeout=250ms": (Get(b"k"), 0.25),
+    b"PUT /v1/keys/k?ttl=60s": (Set(b"k", b"abc", 60_000), SMALL.default_timeout_s),
+    b"PUT /v1/keys/k?ttl=5&timeout=2s": (Set(b"k", b"abc", 5_000), 2.0),
+    b"PUT /v1/keys/k?timeout=2s": (Set(b"k", b"abc"), 2.0),
+    b"DELETE /v1/keys/k": (Delete(b"k"), SMALL.default_timeout_s),
+    b"DELETE /v1/keys/k?timeout=1s": (Delete(b"k"), 1.0),
+}
+
 UNUSUAL = [
     b"GET /v1/keys/k HTTP/1.0\r\nHost: a\r\n\r\n",
     b"GET /v1/keys/k HTTP/1.1\r\n\r\n",
@@ -40,7 +50,24 @@ UNUSUAL = [
     b"GET /v1/keys/k HTTP/1.1\nHost: a\n\n",
     b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n",
     b"GET /v1/keys/k HTTP/1.1\r\nHost : a\r\n\r\n",
-    b"GET /v1/keys/k?timeout=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?timeout=0 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?timeout=999999d HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?timeout=1.5s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?timeout= HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?t HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k? HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?consistency=stale HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /v1/keys/k?ttl=0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?ttl=999999999999d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?ttl=1s&ttl=1s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?ttl=1stimeout=1s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?ttl=1s& HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?&timeout=1s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"PUT /v1/keys/k?keep_ttl=true HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"DELETE /v1/keys/k?ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"POST /v1/keys/k/incr HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
     b"GET /v1/keys/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /v1/keys/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b'GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: "1"\r\n\r\n',
@@ -71,6 +98,27 @@ async def test_common_clients_are_in_the_lane(service: FakeService, client: str)
         assert service.writes[0][0] == Set(b"user:1", b"abc")
     else:
         assert service.reads[0][0] == b"user:1"
+
+
+@pytest.mark.parametrize("line", QUERIES)
+async def test_deadlines_and_times_to_live_are_in_the_lane(
+    service: FakeService, line: bytes
+) -> None:
+    operation, timeout_s = QUERIES[line]
+    asked: list[tuple[Sequence[Op], float]] = []
+    submit = service.submit
+
+    def noted(ops: Sequence[Op], deadline: float, done: Callable[..., None]) -> None:
+        asked.append((ops, deadline - service.now()))
+        submit(ops, deadline, done)
+
+    service.submit = noted  # type: ignore[method-assign]
+    body = b"abc" if line.startswith(b"PUT") else b""
+    size = b"Content-Length: 3\r\n" if body else b""
+    assert FastLane(service, SMALL).start(
+        line + b" HTTP/1.1\r\nHost: a\r\n" + size + b"\r\n" + body
+    )
+    assert asked == [((operation,), pytest.approx(timeout_s, abs=0.05))]
 
 
 @pytest.mark.parametrize("data", UNUSUAL)
@@ -121,17 +169,35 @@ HEADERS = st.sampled_from(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    method=st.sampled_from(["GET", "PUT"]),
-    key=st.sampled_from(["k", "a/b", "%6b", "%zz", "", "k?ttl=5s", "a b", "é"]) | st.text("k/%61?"),
+    method=st.sampled_from(["GET", "PUT", "DELETE"]),
+    key=st.sampled_from(["k", "a/b", "%6b", "%zz", "", "a b", "é"]) | st.text("k/%61?"),
+    query=st.sampled_from(["", "?", "?ttl=5s", "?timeout=1s", "?ttl=1d&timeout=9s"])
+    | st.lists(
+        st.sampled_from(["ttl=", "timeout=", "&", "5", "0", "s", "ms", "d", ".5", "t"]), max_size=8
+    ).map(lambda parts: "?" + "".join(parts)),
     before=st.lists(HEADERS, max_size=3),
     after=st.lists(HEADERS, max_size=2),
     body=st.binary(max_size=20),
 )
 async def test_the_lane_and_the_general_handlers_answer_alike(
-    http: Running, method: str, key: str, before: list[str], after: list[str], body: bytes
+    http: Running,
+    method: str,
+    key: str,
+    query: str,
+    before: list[str],
+    after: list[str],
+    body: bytes,
 ) -> None:
     length = [f"Content-Length: {len(body)}"] if method == "PUT" else []
-    lines = [f"{method} /v1/keys/{key} HTTP/1.1", "Host: a", *before, *length, *after, "", ""]
+    lines = [
+        f"{method} /v1/keys/{key}{query} HTTP/1.1",
+        "Host: a",
+        *before,
+        *length,
+        *after,
+        "",
+        "",
+    ]
     data = "\r\n".join(lines).encode() + (body if method == "PUT" else b"")
     one = await on_a_fresh_cache(http, data, in_lane=True)
     left = http.service.stored(b"k")
