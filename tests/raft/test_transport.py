@@ -44,6 +44,29 @@ def test_an_acknowledgement_beyond_the_leaders_own_log_is_ignored() -> None:
 # -- guarantee 2: appends
 
 
+def test_entries_that_were_refused_are_sent_anew_at_once_but_not_for_every_refusal() -> None:
+    """All that was under way is refused, one message after the other."""
+    c = Cluster()
+    leader = c.elect("a")
+    c.write("a", b"x")
+    c.converge()
+    c.flow(1.0)
+    refusal = wire.AppendReply(GROUP, leader.term, leader.journal.last_index, False, True, True)
+
+    def sent_anew() -> int:
+        """How often, when b refuses five times."""
+        c.sent.clear()
+        for _ in range(5):
+            leader.group.on_message("b", refusal)
+        appends = [m for _, t, m in c.sent if t == "b" and isinstance(m, wire.Append)]
+        return sum(len(message.entries) for message in appends)
+
+    assert sent_anew() == 1
+    assert sent_anew() == 0
+    c.flow(c.options.heartbeat_s)
+    assert sent_anew() == 1
+
+
 def test_runs_of_entries_are_split_into_messages_of_bounded_size() -> None:
     c = Cluster(options=RaftOptions(max_append_bytes=1000))
     assert c.elect().name == "a"
