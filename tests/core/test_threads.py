@@ -56,7 +56,7 @@ def test_calls_run_at_the_same_time_up_to_a_limit_and_the_rest_in_order() -> Non
 
         calls = [threads.run(lambda number=number: call(number)) for number in range(2 * THREADS)]
         for _ in range(THREADS):
-            await asyncio.to_thread(began.acquire)
+            assert await asyncio.to_thread(began.acquire, timeout=LIMIT_S)
         assert sorted(running) == list(range(THREADS))
         gate.set()
         await asyncio.gather(*calls)
