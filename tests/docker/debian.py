@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import program
+from tests.programs import apt_alone, program
 
 if TYPE_CHECKING:
     from tests.docker.engine import Engine
@@ -99,7 +99,8 @@ def _mirror() -> str:
     mirrors = _mirrors()
     if not mirrors:
         # Whose index is whose is known once they were fetched.
-        _run("apt-get", "-qq", "update")
+        with apt_alone():
+            _run("apt-get", "-qq", "update")
         mirrors = _mirrors()
     if not mirrors:
         pytest.skip("no Debian mirror is known here (apt-get indextargets names none)")
