@@ -103,13 +103,16 @@ def print_report(report: Report, seconds: float) -> None:
 
 
 def _to_a_reader_that_may_leave() -> int:
-    """``main``, ending as other tools do when nobody reads on (``| head``)."""
+    """``main``, ending as other tools do when nobody reads on (``| head``) or somebody pressed
+    Ctrl-C."""
     try:
         status = main()
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return status
 
 

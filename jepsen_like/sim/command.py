@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Final
@@ -127,30 +128,64 @@ def command(arguments: argparse.Namespace) -> int:
         return _unusable("--shrink and --schedule are about one run: give its --seed")
     seeds = range(arguments.start, arguments.start + arguments.seeds)
     work = [(seed, options_for(seed, arguments)) for seed in seeds]
-    started = time.monotonic()
-    progress = Progress(len(seeds))
-    bad = undecided = 0
-    virtual = cpu = checking = 0.0
-    counts: list[Counter[str]] = []
-    for outcome in _outcomes(work, arguments.jobs):
-        bad += bool(outcome.violations)
-        undecided += outcome.undecided
-        virtual += outcome.virtual_s
-        cpu += outcome.cpu_s
-        checking += outcome.check_s
-        counts.append(outcome.counts)
-        progress.clear()
-        report(outcome, work[outcome.seed - arguments.start][1])
-        progress.tell(len(counts), f"seeds, {bad} bad, {virtual / max(cpu, 1e-9):.0f} virtual s/s")
+    started, total = time.monotonic(), _Total(len(work))
+    progress = Progress(len(work))
+    try:
+        for outcome in _outcomes(work, arguments.jobs):
+            total.add(outcome)
+            progress.clear()
+            report(outcome, work[outcome.seed - arguments.start][1])
+            so_far = f"seeds, {total.bad} bad, {total.speed:.0f} virtual s/s"
+            progress.tell(len(total.counts), so_far)
+    except KeyboardInterrupt:
+        pass  # the summary says how far it came
     progress.clear()
-    print("\n".join(summary(counts)))
-    print(
-        f"{len(seeds)} seeds, {bad} with violations, {undecided} undecided;"
-        f" {virtual:.0f} virtual s in {time.monotonic() - started:.0f} s"
-        f" ({virtual / max(cpu, 1e-9):.1f} virtual s per s of one core, checker"
-        f" {checking:.1f} s)"
-    )
-    return 1 if bad else 2 if undecided else 0
+    print(total.text(time.monotonic() - started))
+    return total.status
+
+
+@dataclass
+class _Total:
+    """What came of many seeds. ``wanted``: so many; a run that is stopped has fewer."""
+
+    wanted: int
+    bad: int = 0
+    undecided: int = 0
+    virtual_s: float = 0.0
+    cpu_s: float = 0.0
+    check_s: float = 0.0
+    counts: list[Counter[str]] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """One seed more."""
+        self.bad += bool(outcome.violations)
+        self.undecided += outcome.undecided
+        self.virtual_s += outcome.virtual_s
+        self.cpu_s += outcome.cpu_s
+        self.check_s += outcome.check_s
+        self.counts.append(outcome.counts)
+
+    @property
+    def speed(self) -> float:
+        """Virtual seconds for each of a core."""
+        return self.virtual_s / max(self.cpu_s, 1e-9)
+
+    @property
+    def status(self) -> int:
+        """The exit status; as of any program that Ctrl-C ended where seeds are missing."""
+        if len(self.counts) < self.wanted and not self.bad:
+            return 128 + signal.SIGINT
+        return 1 if self.bad else 2 if self.undecided else 0
+
+    def text(self, seconds: float) -> str:
+        """The summary after so many seconds."""
+        played = len(self.counts)
+        seeds = str(played) if played == self.wanted else f"stopped after {played} of {self.wanted}"
+        return "\n".join(summary(self.counts)) + (
+            f"\n{seeds} seeds, {self.bad} with violations, {self.undecided} undecided;"
+            f" {self.virtual_s:.0f} virtual s in {seconds:.0f} s"
+            f" ({self.speed:.1f} virtual s per s of one core, checker {self.check_s:.1f} s)"
+        )
 
 
 def _unusable(message: str) -> int:
@@ -163,7 +198,10 @@ def _outcomes(work: Sequence[tuple[int, Options]], jobs: int) -> Iterator[Outcom
         for seed, options in work:
             yield run(seed, options)
         return
+    # Ctrl-C reaches all processes of a terminal. This one ends the others, which inherit its mask.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     with Pool(jobs, maxtasksperchild=20) as pool:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         yield from pool.imap_unordered(_brief, work)
 
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +73,55 @@ def test_without_a_terminal_the_progress_is_a_line_now_and_then(
     monkeypatch.setattr(command, "TELL_EVERY_S", 0.0)
     progress.tell(2, "seeds, 1 bad")
     assert capsys.readouterr().err == "2/10 seeds, 1 bad\n"
+
+
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_run_that_is_stopped_says_what_it_found(
+    bad: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(seed: int, options: Options) -> Outcome:
+        if seed == 2:
+            raise KeyboardInterrupt
+        return Outcome(seed, [Violation(1.5, "two leaders in a term", "n1 and n2")] * bad)
+
+    monkeypatch.setattr(command, "run", run)
+    assert main(["sim", "--seeds", "5"]) == (1 if bad else 130)
+    assert f"stopped after 2 of 5 seeds, {2 * bad} with violations" in capsys.readouterr().out
+
+
+IMPORTED = """
+import sys
+from jepsen_like import __main__
+from jepsen_like.sim import command
+print("imported", flush=True)
+sys.exit(__main__.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_all_processes_without_a_traceback(jobs: int) -> None:
+    words = ["sim", "--seeds", "100", "--seconds", "600", "--jobs", str(jobs)]
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTED, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline() == "imported\n"
+        before, deadline = work(process.pid), time.monotonic() + 120
+        while work(process.pid) < before + 1.0:  # it plays
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped after 0 of 100 seeds" in said and "Traceback" not in errors
+
+
+def work(pid: int) -> float:
+    """CPU seconds of a process and of its children."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    stats = (Path(f"/proc/{each}/stat").read_text() for each in (pid, *children))
+    ticks = (stat.rsplit(")", 1)[1].split()[11:13] for stat in stats)
+    return sum(int(x) for pair in ticks for x in pair) / os.sysconf("SC_CLK_TCK")
