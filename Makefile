@@ -38,7 +38,7 @@ demo: $(ready) ## Start a three-node cluster on this machine; Ctrl-C stops it
 	@if [ -t 0 ]; then set -m; fi; $(with) $(BIN)/raftcache demo $(DEMO_FLAGS)
 
 test: $(ready_dev) ## Run the tests
-	@$(with) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(PYTEST_FLAGS)
+	@$(with) $(BIN)/python -m pytest --numprocesses 2 $(PYTEST_FLAGS)
 
 sim: $(ready) ## Simulate many clusters with faults, from many seeds
 	@$(with) $(BIN)/python -m jepsen_like sim $(SIM_FLAGS)

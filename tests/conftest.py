@@ -1,31 +1,39 @@
-"""How all tests run: by two workers, where nothing else is asked for (``make test``)."""
+"""How all tests run: shared out between the workers of pytest-xdist, of which ``make test`` has
+two."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
-TESTS: Final = Path(__file__).parent
-APART: Final = ("docker", "compiled"), ("run", "cluster", "cli", "bench")
-"""Directories that keep a processor busy, or start clusters of real processes. Those of a line are
-for one worker, one test after the other: no two clusters of a line get in each other's way."""
-SINGLE: Final = TESTS / "sim" / "test_seeds.py"
-"""Its tests share nothing and go to whoever has time; the tests of any other file stay together,
-and so do their fixtures."""
+APART: Final = (
+    ("tests/docker/", "tests/compiled/"),
+    ("tests/run/", "tests/cluster/", "tests/cli/", "tests/bench/"),
+)
+"""What starts clusters of real processes, or keeps a processor busy. The tests of a line are for
+one worker, one after the other."""
+SINGLE: Final = "tests/sim/test_seeds.py"
+"""Its tests go to whoever has time. Those of any other file stay together, as do their fixtures."""
 
 # A busy machine is no failure: no test of ours says how long an example may take.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests are for one worker (pytest-xdist, ``--dist loadgroup``)."""
-    groups = {name: "+".join(line) for line in APART for name in line}
-    for item in items:
-        if item.path != SINGLE:
-            path = item.path.relative_to(TESTS)
-            item.add_marker(pytest.mark.xdist_group(groups.get(path.parts[0], str(path))))
+class Scheduling(LoadScopeScheduling):
+    """Gives a worker all that belongs together, the largest part first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        for line in APART:
+            if path.startswith(line):
+                return "+".join(line)
+        return nodeid if path == SINGLE else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """Whatever ``--dist`` says."""
+    return Scheduling(config, log)
