@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -90,9 +91,10 @@ def test_a_run_that_is_stopped_says_what_it_found(
 
 
 IMPORTED = """
-import sys
+import signal, sys
 from jepsen_like import __main__
 from jepsen_like.sim import command
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 print("imported", flush=True)
 sys.exit(__main__.main(sys.argv[1:]))
 """
@@ -114,7 +116,11 @@ def test_ctrl_c_ends_all_processes_without_a_traceback(jobs: int) -> None:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
-        said, errors = process.communicate(timeout=60)
+        try:
+            said, errors = process.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert "stopped after 0 of 100 seeds" in said and "Traceback" not in errors
 
