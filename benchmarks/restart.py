@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
 import statistics
@@ -22,6 +21,8 @@ import tempfile
 import time
 from http.client import HTTPConnection
 from pathlib import Path
+
+from measuring.machine import cpu_seconds
 
 from raftcache.demo import Cluster, Plan, is_ready
 
@@ -59,8 +60,7 @@ def restart(cluster: Cluster) -> tuple[float, float]:
         assert cluster.nodes[0].ended is None
         time.sleep(0.005)
     took = time.perf_counter() - started
-    fields = Path(f"/proc/{cluster.pids[0]}/stat").read_text().rpartition(")")[2].split()
-    return took, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return took, cpu_seconds(cluster.pids[:1])
 
 
 def on_disk(directory: Path) -> str:

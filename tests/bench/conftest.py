@@ -1,9 +1,8 @@
-"""A server that answers as told, and the way to the scripts."""
+"""A server that answers as told, and where the scripts are."""
 
 from __future__ import annotations
 
 import socketserver
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ import hiredis
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 
 Answer = Callable[[list[bytes]], bytes]
 

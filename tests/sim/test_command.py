@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from measuring.machine import cpu_seconds
 
 from jepsen_like.__main__ import main
 from jepsen_like.sim import command
@@ -128,6 +129,4 @@ def test_ctrl_c_ends_all_processes_without_a_traceback(jobs: int) -> None:
 def work(pid: int) -> float:
     """CPU seconds of a process and of its children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    stats = (Path(f"/proc/{each}/stat").read_text() for each in (pid, *children))
-    ticks = (stat.rsplit(")", 1)[1].split()[11:13] for stat in stats)
-    return sum(int(x) for pair in ticks for x in pair) / os.sysconf("SC_CLK_TCK")
+    return cpu_seconds([pid, *map(int, children)])
