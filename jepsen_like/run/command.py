@@ -21,6 +21,7 @@ from jepsen_like.run.system import Options, StartError, System
 from jepsen_like.run.systems import SYSTEMS, make
 from jepsen_like.sim import schedules
 from jepsen_like.sim.faults import Fault, expand
+from raftcache.partition import MAX_GROUPS
 
 NODES: Final = (1, 3, 5)
 
@@ -29,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--system", default="local", choices=sorted(SYSTEMS))
     parser.add_argument("--nodes", type=int, default=3, choices=NODES)
-    parser.add_argument("--groups", type=int, help="Raft groups, where the system has them")
+    parser.add_argument(
+        "--groups",
+        type=int,
+        help="Raft groups, where the system has them; one is never filled until it evicts",
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="with faults (default 60)")
     parser.add_argument(
         "--rate", type=float, default=1000.0, help="operations per second; 0: as many as go"
@@ -138,6 +143,8 @@ def options_of(arguments: argparse.Namespace, scheduled: Sequence[Fault] | None)
         if not separator:
             raise UsageError(f"--setting {text}: write NAME=VALUE")
         settings[name] = value
+    if arguments.groups is not None and not 1 <= arguments.groups <= MAX_GROUPS:
+        raise UsageError(f"--groups: at least 1, at most {MAX_GROUPS}")
     families = _split(arguments.faults)
     if scheduled is not None:
         families = [fault.family for fault in scheduled]

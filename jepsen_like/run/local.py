@@ -69,7 +69,8 @@ class Raftcache(ProcessSystem):
         self._groups = options.groups or (4 if options.nodes <= 3 else 8)
         self._replication = int(options.settings.get("replication", min(3, options.nodes)))
         self._durable = options.durable
-        self._small_memory = options.small_memory
+        # The group that is filled is not the only one: others hold what must not vanish.
+        self._small_memory = options.small_memory and self._groups > 1
         drawn = random.Random(f"run/{options.seed}/readonly").choice(READONLY_MS)
         readonly = options.settings.get("readonly_staleness", f"{drawn}ms")
         self._own_settings = {**options.settings, "readonly_staleness": readonly}
@@ -81,7 +82,7 @@ class Raftcache(ProcessSystem):
             tuple(nodes) for nodes in place_groups(self._groups, self.nodes, self._replication)
         )
         self.tolerated = (self._replication - 1) // 2
-        own = {FaultKind.TRANSFER} | ({FaultKind.PRESSURE} if options.small_memory else set())
+        own = {FaultKind.TRANSFER} | ({FaultKind.PRESSURE} if self._small_memory else set())
         faults = PROCESS_FAULTS | own | network.faults | machine.faults
         self.faults = faults if options.durable else faults - {FaultKind.WIPE}
 

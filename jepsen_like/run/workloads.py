@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any, Final
 
 from jepsen_like.run.subjects import Batch, Kind, Request, Subject, Subjects
@@ -109,7 +110,7 @@ class Chooser:
             and (able("txn") or kind is not Kind.TRANSACTION)
             and (able("batch") or kind not in WORKLOADS["batch"])
         ]
-        self._weights = [SHARES[kind] for kind in self._kinds]
+        self._weights = list(accumulate(SHARES[kind] for kind in self._kinds))
 
     def next(self, now: float) -> Request | Batch | None:
         """``None``: there is nothing to do now."""
@@ -120,7 +121,7 @@ class Chooser:
                 return self._last(last)
         if subjects.ending:
             return None
-        (kind,) = self._draw.choices(self._kinds, self._weights)
+        (kind,) = self._draw.choices(self._kinds, cum_weights=self._weights)
         live = subjects.live[kind]
         if kind is Kind.ELEMENT:
             return self._element(live, now)

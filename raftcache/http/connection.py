@@ -13,6 +13,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from raftcache.http.exchange import Reply
 from raftcache.http.fastlane import FastLane, Plain
+from raftcache.http.framing import request_end
 from raftcache.http.problems import Kind, problem_reply
 
 _log: Any = structlog.get_logger("raftcache.http")
@@ -28,11 +29,24 @@ class Connection(web.RequestHandler):
     """``busy``: a request has come and is not answered. ``closed``: set when the connection has
     ended.
 
-    In the lane one request is in flight at a time; what a client sends ahead waits in the backlog.
-    Once bytes go to aiohttp all later ones do, since its parser may hold part of a request.
+    One request is in flight at a time; what a client sends ahead waits in the backlog. A request
+    that is none for the lane goes to aiohttp, up to its end where that is known (``framing``).
+    Where it is not, all later bytes go to aiohttp, too: its parser may hold part of a request.
     """
 
-    __slots__ = ("_backlog", "_finish", "_in_lane", "_lane", "_plain", "_reading", "busy", "closed")
+    __slots__ = (
+        "_backlog",
+        "_finish",
+        "_handed_over",
+        "_lane",
+        "_left",
+        "_owed",
+        "_plain",
+        "_reading",
+        "_timed",
+        "busy",
+        "closed",
+    )
 
     def __init__(self, manager: web.Server, lane: FastLane, finish: Finish, **options: Any) -> None:
         super().__init__(manager, **options)
@@ -40,8 +54,16 @@ class Connection(web.RequestHandler):
         self.closed = asyncio.Event()
         self._lane = lane
         self._finish = finish
-        self._in_lane = True
         self._plain: Plain | None = None
+        """The lane's request in flight."""
+        self._handed_over = False
+        """aiohttp has one request."""
+        self._owed = 0
+        """Bytes of it that are still to come."""
+        self._left = False
+        """aiohttp has all."""
+        self._timed = False
+        """aiohttp may have set a timer to close the connection."""
         self._backlog = b""
         self._reading = True
 
@@ -57,9 +79,12 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self.busy = True
-        if not self._in_lane:
+        if self._owed:
+            super().data_received(data[: self._owed])
+            data, self._owed = data[self._owed :], max(0, self._owed - len(data))
+        if self._left:
             super().data_received(data)
-        elif self._plain is None and not self._backlog and not self.writing_paused:
+        elif not self._backlog and not self._waits():
             self._serve(data)
         else:
             self._backlog += data
@@ -72,8 +97,28 @@ class Connection(web.RequestHandler):
         super().resume_writing()
         self._serve_backlog()
 
+    def handled(self) -> None:
+        """aiohttp has answered a request, and the connection stays."""
+        if not self._handed_over:
+            return
+        if self._owed:
+            self._left, self._handed_over, self._owed = True, False, 0
+        else:
+            # Later: aiohttp is to come to the end of this request first.
+            asyncio.get_running_loop().call_soon(self._taken_back)
+
+    def _taken_back(self) -> None:
+        self._handed_over = False
+        self._timed = True
+        self.busy = bool(self._backlog)
+        self._serve_backlog()
+
+    def _waits(self) -> bool:
+        """Whether the next request has to."""
+        return self._plain is not None or self._handed_over or self.writing_paused
+
     def _serve_backlog(self) -> None:
-        if self._plain is not None or self.writing_paused:
+        if self._waits():
             return
         if not self._reading:
             self._reading = True
@@ -84,8 +129,9 @@ class Connection(web.RequestHandler):
             self._serve(data)
 
     def _serve(self, data: bytes) -> None:
-        """Serve ``data`` until a request has to wait, or is none for the lane."""
+        """Serve ``data`` until a request has to wait."""
         while data and self.transport is not None:
+            self.busy = True
             try:
                 plain = self._lane.start(data)
             except Exception:
@@ -95,9 +141,11 @@ class Connection(web.RequestHandler):
                 self.force_close()
                 return
             if plain is None:
-                self._in_lane = False
-                super().data_received(data)
+                self._hand_over(data)
                 return
+            if self._timed:
+                self._timed = False
+                self.keep_alive(True)
             data = data[plain.end :]
             if plain.result is None:
                 self._plain, self._backlog = plain, data
@@ -107,6 +155,18 @@ class Connection(web.RequestHandler):
             if self.writing_paused:
                 self._backlog = data
                 return
+
+    def _hand_over(self, data: bytes) -> None:
+        """The request at the front of ``data`` to aiohttp."""
+        end = request_end(data)
+        if end is None:
+            self._left = True
+            super().data_received(data)
+            return
+        self._handed_over = True
+        self._owed = max(0, end - len(data))
+        self._backlog = data[end:]
+        super().data_received(data[:end])
 
     def _answered(self) -> None:
         plain, self._plain = self._plain, None

@@ -9,6 +9,7 @@ connections: 17,000 requests/s with ``web.Response``, 28,000 with ``Reply``.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -58,6 +59,8 @@ class Reply(web.StreamResponse):
         self.headers_block: Final = headers_block
         self.content: Final = body
         self.close = close
+        self.written: Callable[[], None] | None = None
+        """Called when all is sent, unless the connection is to close."""
 
     @property
     def keep_alive(self) -> bool:
@@ -103,3 +106,5 @@ class Reply(web.StreamResponse):
 
     async def write_eof(self, data: Any = b"") -> None:
         """Nothing is left to send."""
+        if self.written is not None and not self.close:
+            self.written()

@@ -4,9 +4,8 @@ dictionary per request.
 Most requests of a busy cache look alike: ``GET``, ``PUT`` or ``DELETE`` of a key, without a
 condition or a query other than ``ttl`` and ``timeout``, the whole request in one read. One regular
 expression recognises those, and nothing else. What it does not recognise, down to a header it has
-not heard of, goes to aiohttp's parser as it came and is served by the general handlers; the
-connection then stays there. So the lane need not know what a malformed request is, and a test holds
-the two ways to the same answers.
+not heard of, goes to aiohttp's parser as it came and is served by the general handlers. So the lane
+need not know what a malformed request is, and a test holds the two ways to the same answers.
 
 Measured on one core at 64 connections over a service that answers after 0.5 ms: the CPU time of a
 request falls from 50 to 21 microseconds (GET) and from 65 to 30 (PUT).

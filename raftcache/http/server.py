@@ -168,6 +168,7 @@ class HttpServer:
         finally:
             connection.busy = False
         self._finish(operation, started, reply)
+        reply.written = connection.handled
         return reply
 
     def _finish(self, operation: str, started: float, reply: Reply) -> None:

@@ -132,7 +132,7 @@ async def answered(http: Running, data: bytes, *, in_lane: bool) -> Answer:
     """The answer to ``data``; outside the lane, it comes behind a request that leaves it."""
     wire = await http.connect()
     if not in_lane:
-        wire.send(request("GET", "/healthz", None, {}))
+        wire.send(request("GET", "/healthz", None, {"TE": "trailers"}))
         await wire.answer()
     wire.send(data)
     try:

@@ -241,6 +241,9 @@ def test_what_a_cluster_can_be_given_depends_on_where_its_data_are() -> None:
     durable, memory = local(Options(nodes=5)), local(Options(nodes=5, durable=False))
     assert set(FAMILIES) - set(possible(durable, durable=True)) >= {"pressure"}
     assert "pressure" in possible(local(Options(small_memory=True)), durable=True)
+    alone = local(Options(groups=1, small_memory=True))
+    assert "pressure" not in possible(alone, durable=True)
+    assert not alone.crowded("k")
     assert {"wipe", "kill-all"}.isdisjoint(possible(memory, durable=False))
     assert {"wipe", "kill-all", "kill-one"} <= set(possible(durable, durable=True))
     assert durable.tolerated == 1

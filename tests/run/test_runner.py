@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from jepsen_like.__main__ import main
 from jepsen_like.checkers.history import load
 from jepsen_like.checkers.linearizability import Verdict
 from jepsen_like.run import nemeses, report, workloads
@@ -144,6 +145,12 @@ def test_faults_are_those_that_the_system_can_be_given() -> None:
         families_of("earthquake", fake, durable=True)
     with pytest.raises(UsageError, match=r"cannot be given wipe; it can: .*kill-one"):
         families_of("wipe", fake, durable=True)
+
+
+@pytest.mark.parametrize("groups", ["0", "-1", "1025"])
+def test_groups_have_bounds(groups: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--groups", groups]) == 2
+    assert "--groups: at least 1, at most 1024" in capsys.readouterr().err
 
 
 def test_workloads_are_those_that_the_system_can_do() -> None:
