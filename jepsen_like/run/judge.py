@@ -23,7 +23,7 @@ from jepsen_like.checkers.models import CacheModel
 from jepsen_like.run.subjects import may_vanish
 from jepsen_like.run.system import System
 
-NICENESS: Final = 5
+NICENESS: Final = 10
 KEY_SECONDS: Final = 60.0
 """Of CPU time, for one key. Measured: milliseconds; seconds where many clients overlap on it for
 long."""
