@@ -57,9 +57,11 @@ MOST_PARTS: Final = 6
 MOST_OPEN: Final = 6
 """A key with so many operations under way is left alone by batches while there are others: they
 bring several at a time, and the checker's work may double with each."""
-MOST_OPEN_TRANSACTIONS: Final = 12
-"""The same for transactions, whose keys are among the hardest to judge. Without it 128 clients had
-up to 70 at a time on one key, of which some could not be judged in a minute."""
+HARD: Final = (Kind.TRANSACTION, Kind.VANISHING)
+"""Their keys are the hardest to judge."""
+MOST_OPEN_HARD: Final = 12
+"""A hard key with so many operations under way gets no more. Without it 128 clients had up to 70 at
+a time on one key, of which some could not be judged in a minute."""
 LAST_SHARE: Final = 0.4
 """Of the requests, at most, while old keys wait for their last operations."""
 
@@ -130,8 +132,9 @@ class Chooser:
             return self._batch(subject) if self._draw.random() < BATCH_SHARE else self._on(subject)
         # Some keys are hot: what happens at the same time is where the mistakes are.
         subject = live[min(self._draw.randrange(len(live)), self._draw.randrange(len(live)))]
-        if kind is Kind.TRANSACTION and subject.open >= MOST_OPEN_TRANSACTIONS:
-            subject = self._calm(live)
+        if kind in HARD and subject.open >= MOST_OPEN_HARD:
+            able = [x for x in live if x.open < MOST_OPEN_HARD]
+            return self._on(self._calm(able)) if able else None
         return self._on(subject)
 
     def _calm(self, live: list[Subject]) -> Subject:

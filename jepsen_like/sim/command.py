@@ -199,10 +199,13 @@ def _outcomes(work: Sequence[tuple[int, Options]], jobs: int) -> Iterator[Outcom
             yield run(seed, options)
         return
     # Ctrl-C reaches all processes of a terminal. This one ends the others, which inherit its mask.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    with Pool(jobs, maxtasksperchild=20) as pool:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        yield from pool.imap_unordered(_brief, work)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with Pool(jobs, maxtasksperchild=20) as pool:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            yield from pool.imap_unordered(_brief, work)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _brief(work: tuple[int, Options]) -> Outcome:

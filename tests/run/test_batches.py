@@ -15,7 +15,7 @@ from jepsen_like.run.system import Client, Refused, StorageFull, Unknown
 from jepsen_like.run.worker import Pace, Shared, Worker
 from jepsen_like.run.workloads import (
     MOST_OPEN,
-    MOST_OPEN_TRANSACTIONS,
+    MOST_OPEN_HARD,
     MOST_PARTS,
     NAMES,
     Chooser,
@@ -163,17 +163,22 @@ def test_batches_leave_keys_alone_that_are_busy() -> None:
     assert {x.subject.key for batch in batches for x in batch.parts} == calm
 
 
-def test_transactions_leave_keys_alone_that_are_too_busy_to_be_judged() -> None:
+@pytest.mark.parametrize("workload", ["txn", "eviction"])
+def test_keys_that_are_hard_to_judge_are_left_alone_when_too_busy(workload: str) -> None:
     fake = Fake()
-    subjects = Subjects(kinds_of(["txn"]), fake.crowded, lambda closed: None)
+    subjects = Subjects(kinds_of([workload]), fake.crowded, lambda closed: None)
     subjects.fill(0.0)
-    live = subjects.live[Kind.TRANSACTION]
+    (kind,) = kinds_of([workload])
+    live = subjects.live[kind]
     for subject in live[:-1]:
-        for _ in range(MOST_OPEN_TRANSACTIONS):
+        for _ in range(MOST_OPEN_HARD):
             subjects.begin(subject)
-    chooser = Chooser(0, random.Random(1), subjects, fake, "one", ["txn"])
+    chooser = Chooser(0, random.Random(1), subjects, fake, "one", [workload])
     drawn = [x for x in (chooser.next(0.0) for _ in range(100)) if isinstance(x, Request)]
     assert {x.subject.key for x in drawn} == {live[-1].key}
+    for _ in range(MOST_OPEN_HARD):
+        subjects.begin(live[-1])
+    assert {chooser.next(0.0) for _ in range(100)} == {None}
 
 
 @pytest.mark.parametrize(("protocol", "bounds"), [("one", {10, 100}), ("two", {50})])
