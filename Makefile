@@ -12,6 +12,9 @@ SIM_FLAGS ?= --seeds 1000 --jobs 2
 COMPILED ?=
 COMPILED_DIR := $(VENV)/compiled
 
+# Hundreds of processes are started; each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # With COMPILED=1 a copy of everything is used whose busiest modules are machine code.
 ifeq ($(filter-out 0,$(COMPILED)),)
 ready := $(VENV)/installed

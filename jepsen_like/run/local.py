@@ -127,6 +127,8 @@ class Raftcache(ProcessSystem):
         source = str(Path(raftcache.__file__).parent.parent)
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         empty = {name: "" for name in os.environ if name.startswith(ENV_PREFIX)}
+        # A node that comes back is not to compile all that it imports.
+        empty["PYTHONDONTWRITEBYTECODE"] = ""
         return {**empty, "PYTHONPATH": os.pathsep.join(paths)}
 
     async def serves(self, node: str) -> bool:
