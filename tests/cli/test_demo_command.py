@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import signal
 import socket
 import stat
@@ -190,11 +191,19 @@ def test_no_node_outlives_a_demo_that_is_killed(
             os.kill(command, signal.SIGKILL)
 
 
+SLEEPER = """
+import os, signal, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background ignores it
+print(os.environ["RAFTCACHE_PIDS"], flush=True)
+time.sleep(3600)
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_command_and_nodes(
     demo: Callable[..., subprocess.Popen[bytes]], number: signal.Signals
 ) -> None:
-    process = demo("--memory", "--run", "trap : INT; echo $RAFTCACHE_PIDS; exec sleep 3600")
+    process = demo("--memory", "--run", shlex.join(["exec", PYTHON, "-c", SLEEPER]))
     assert process.stdout is not None
     pids = list(map(int, process.stdout.readline().split(b",")))
     process.send_signal(number)
