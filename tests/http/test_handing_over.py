@@ -95,25 +95,6 @@ async def test_a_request_whose_end_is_not_known_keeps_the_connection_out_of_it(
     wire.close()
 
 
-async def test_what_comes_behind_a_request_that_waits_is_read_no_further_than_the_backlog(
-    http: Running,
-) -> None:
-    http.service.hold()
-    wire = await http.connect()
-    wire.send(TAKEN_BACK[4])
-    await http.until(lambda: len(http.service.writes) == 1)
-    count = 5_000
-    wire.send(request("PUT", "/v1/keys/a", b"v" * 1000, {}) * count)
-    for _ in range(200):
-        await asyncio.sleep(0)
-    assert len(http.service.writes) == 1
-    http.service.release()
-    assert [(await wire.answer()).code for _ in range(count + 1)] == [200, 201] + [200] * (
-        count - 1
-    )
-    wire.close()
-
-
 async def test_no_timer_of_aiohttp_ends_a_connection_that_the_lane_serves(
     http: Running, server: HttpServer
 ) -> None:
