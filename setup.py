@@ -21,6 +21,7 @@ COMPILED = (
     "replica",
     "requests",
     "router",
+    "scattering",
     "threads",
     "http/fastlane",
     "machine/apply",

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftcache.calls import for_each
 from raftcache.forwarding import Ended, Ticket, size_of
 from raftcache.ops import Read, Result, Write
 from raftcache.payloads import Kind
@@ -52,12 +51,20 @@ class Gathered(Ticket):
 
     def answer(self, results: Sequence[Result]) -> None:
         """See ``Ticket``."""
+        if len(self.parts) == 1:
+            self.parts[0][1](results)
+            return
         at = 0
-        answers: list[tuple[Done, Sequence[Result]]] = []
+        failure: Exception | None = None
         for count, done in self.parts:
-            answers.append((done, results[at : at + count]))
+            # As ``for_each``, which would take a call more for each of them.
+            try:
+                done(results[at : at + count])
+            except Exception as error:
+                failure = error
             at += count
-        for_each(answers, _answer)
+        if failure is not None:
+            raise failure
 
     def split(self) -> Sequence[Ticket]:
         """A ticket for each request instead of this one, which is finished."""
@@ -132,8 +139,3 @@ class Gatherer:
 
 def _nobody(_results: Sequence[Result]) -> None:
     raise AssertionError("the parts of a gathered ticket are answered, not the ticket")
-
-
-def _answer(answer: tuple[Done, Sequence[Result]]) -> None:
-    done, results = answer
-    done(results)

@@ -21,15 +21,12 @@ from raftcache.gathering import Done, Gathered, Gatherer
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import (
-    Atomic,
     Get,
     Once,
-    Op,
     Read,
     Result,
     Scan,
     Set,
-    Simple,
     Status,
     Write,
 )
@@ -41,6 +38,7 @@ from raftcache.raft.peers import Peers
 from raftcache.replica import Replica
 from raftcache.requests import Call, Finish, Request
 from raftcache.runtime import Runtime
+from raftcache.scattering import Scattered, key_of
 from raftcache.service import Consistency
 
 AVOID_S: Final = 1.0
@@ -184,31 +182,18 @@ class Router:
             # The common case, in a third of the time.
             self._start(group, ops, deadline, finish, max_staleness)
             return
-        results: list[Result] = [_UNAVAILABLE] * len(ops)
-        parts = self._split(ops, results)
-        if not parts:
-            finish(results)
-            return
-        left = len(parts)
-
-        def ended() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                finish(results)
-
-        for number, (part, positions) in parts.items():
-            wrapped: Sequence[Read | Write] = part
-            if atomic and len(part) > 1 and not all(type(op) in _READS for op in part):
-                wrapped = (_atomic(part),)
-            done = _into(results, positions, ended)
-            self._start(number, wrapped, deadline, done, max_staleness)
+        scattered = Scattered(ops, self._group_of, finish)
+        if not scattered.parts:
+            finish(scattered.results)
+        for number, part in scattered.parts.items():
+            asked = part.as_one() if atomic else part.ops
+            self._start(number, asked, deadline, part.done, max_staleness)
 
     def _only_group(self, ops: Sequence[Read | Write]) -> int | None:
         """The group of all keys; ``None``: of several, or some operation has no key."""
         only, group_of = None, self._group_of
         for op in ops:
-            key = op.key if type(op) is Get or type(op) is Set else _key(op)
+            key = op.key if type(op) is Get or type(op) is Set else key_of(op)
             if key is None:
                 return None
             group = group_of(key)
@@ -250,26 +235,6 @@ class Router:
         if max_staleness_s is not None and kind is _READ:
             ticket.kind, ticket.max_staleness_s = Kind.STALE_READ, max_staleness_s
         self._admit(ticket)
-
-    def _split(
-        self, ops: Sequence[Read | Write], results: list[Result]
-    ) -> dict[int, tuple[list[Read | Write], list[int]]]:
-        """Group -> its operations, in order, and their positions."""
-        parts: dict[int, tuple[list[Read | Write], list[int]]] = {}
-        group_of = self._group_of
-        for i, op in enumerate(ops):
-            key = op.key if type(op) is Get or type(op) is Set else _key(op)
-            if key is None:
-                results[i] = Result(Status.INVALID)
-                continue
-            group = group_of(key)
-            part = parts.get(group)
-            if part is None:
-                parts[group] = ([op], [i])
-            else:
-                part[0].append(op)
-                part[1].append(i)
-        return parts
 
     def transfer(self, group: int, target: str, deadline: float) -> asyncio.Future[Result]:
         """See ``Service.transfer``."""
@@ -547,46 +512,3 @@ def ask(
         replica.read_stale(request, max_staleness_s)
     else:
         router.begin_transfer(replica, target, request.finish)
-
-
-def _into(
-    results: list[Result], positions: list[int], ended: Callable[[], None]
-) -> Callable[[Sequence[Result]], None]:
-    """What puts the results of one part of a request into their places. Of an atomic part there is
-    one result, which stands for all unless it has theirs."""
-    count = len(positions)
-
-    def done(got: Sequence[Result]) -> None:
-        if len(got) != count:
-            got = got[0].parts if len(got[0].parts) == count else [got[0]] * count
-        for position, result in zip(positions, got, strict=True):
-            results[position] = result
-        ended()
-
-    return done
-
-
-def _key(op: Op) -> bytes | None:
-    """The key that decides the group; ``None`` when there is none."""
-    if isinstance(op, Once):
-        return _key(op.op)
-    if isinstance(op, Atomic):
-        if op.ops:
-            return op.ops[0].key
-        return op.watched[0][0] if op.watched else None
-    return getattr(op, "key", None)
-
-
-def _atomic(part: Sequence[Read | Write]) -> Write:
-    """All operations of a part as one. With an idempotency key its first session names the
-    whole."""
-    plain: list[Simple] = []
-    session = None
-    for op in part:
-        if isinstance(op, Once) and not isinstance(op.op, Atomic):
-            session = session or (op.session, op.seq)
-            plain.append(op.op)
-        elif isinstance(op, Simple):
-            plain.append(op)
-    atomic = Atomic(tuple(plain))
-    return atomic if session is None else Once(session[0], session[1], atomic)

@@ -7,11 +7,12 @@ is being made), ``monotonicTime`` (the runtime's clock instead of the process's)
 ``PIPE_NOTIFIER_ENABLED`` (off: nobody waits in its poller).
 ``tests/raft/test_engine.py`` fails when PySyncObj changes any of these.
 
-The engine never elects on its own (timeouts of 1e15 s): ``campaign`` and ``step_down`` drive it
-from outside. It never compacts: the journal trims itself, and ``install`` hands up a snapshot whose
-state was restored already. Commands carry type byte 0x40, unknown to PySyncObj: it replicates and
-commits them and applies nothing; the group applies them from the journal, so that no pickle is
-involved.
+It sends entries with its heartbeats only: the transport sends what is new itself, where PySyncObj
+would send at every entry, and at every commit once more. The engine never elects on its own
+(timeouts of 1e15 s): ``campaign`` and ``step_down`` drive it from outside. It never compacts: the
+journal trims itself, and ``install`` hands up a snapshot whose state was restored already. Commands
+carry type byte 0x40, unknown to PySyncObj: it replicates and commits them and applies nothing; the
+group applies them from the journal, so that no pickle is involved.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class Engine:
             autoTick=False,
             commandsQueueSize=0,
             commandsWaitLeader=False,
-            appendEntriesUseBatch=False,
+            appendEntriesUseBatch=True,
             appendEntriesPeriod=heartbeat_s,
             appendEntriesBatchSizeBytes=_UNBOUNDED_BYTES,
             raftMinTimeout=_NEVER_S,
@@ -136,10 +137,14 @@ class Engine:
         """How far ``node``'s log is known to match this leader's."""
         return int(self._core.getStatus().get(f"match_idx_server_{node}", 0))
 
+    def next_index(self, node: str) -> int:
+        """From where on ``node`` is to be sent this leader's log, as far as its answers tell."""
+        return int(self._core.getStatus()[f"next_node_idx_server_{node}"])
+
     # -- input
 
     def tick(self) -> None:
-        """Commit, append what was submitted, send."""
+        """Commit, append what was submitted; send, when a heartbeat is due."""
         self._enter()
         self._core.doTick(0.0)
 

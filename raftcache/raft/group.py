@@ -393,6 +393,8 @@ class RaftGroup:
         ticked, self._tick_due = self._tick_due, False
         if ticked:
             self.engine.tick()
+            if self.engine.is_leader:
+                self._transport.offer()
             self._apply()
             self._recovery.advance()
         self._follower_reads.advance()

@@ -86,6 +86,10 @@ class GroupTransport:
         self._barred: dict[str, set[str]] = {}
         self._sent: dict[str, tuple[int, int]] = {}
         self._sent_commit: dict[str, tuple[int, float]] = {}
+        self._offered = (0, 0)
+        """Term and last entry of what ``offer`` was last called for."""
+        self._unbarred: set[str] = set()
+        """Nodes that may be sent to again, and were sent nothing since."""
         self._rewound: set[str] = set()
         """Nodes whose next index in PySyncObj is behind what they have acknowledged, perhaps: it
         moves that forward only beyond the highest acknowledgement of the term, which a node may
@@ -126,6 +130,7 @@ class GroupTransport:
             reasons.discard(reason)
             if not reasons:
                 self.engine.connect(node)
+                self._unbarred.add(node)
 
     def reset(self, node: str) -> None:
         """The connection to ``node`` is new or gone: what was under way on the old one is
@@ -175,6 +180,47 @@ class GroupTransport:
         take."""
         self.bar(node, "snapshot")
 
+    def offer(self) -> None:
+        """Send followers what this leader has appended since the last time, or tell them what is
+        committed now, unless it may wait.
+
+        PySyncObj, asked to, does this itself, for every entry and for every commit. Measured: that
+        is a quarter of what an entry costs a leader."""
+        engine, journal = self.engine, self._journal
+        term, last = engine.term, journal.last_index
+        offered_term, offered = self._offered
+        if offered_term == term and offered == last and not self._unbarred:
+            self._offer_commit()
+            return
+        self._offered = (term, last)
+        if offered_term != term or offered >= last:
+            offered = last - 1
+        new = journal.after(offered)
+        for node in engine.others:
+            if self._barred.get(node):
+                continue
+            sent_term, sent = self._sent.get(node, (0, 0))
+            waits = self._thrift.waits(node)
+            if waits or (sent_term == term and sent == offered):
+                if self._may_wait(node, new):
+                    continue
+            elif sent_term != term:
+                self._sent[node] = (term, engine.next_index(node) - 1)
+            elif sent == last and node not in self._unbarred:
+                continue
+            self._send_rest(node)
+        self._unbarred.clear()
+
+    def _offer_commit(self) -> None:
+        """Under load the next entries carry it for free; when none come, ``announce_commit`` tells.
+        Measured: a fifth less CPU per batch at the leader."""
+        commit, now = self.engine.commit_index, self._runtime.now()
+        for node in self.engine.others:
+            sent_commit, sent_at = self._sent_commit.get(node, (0, 0.0))
+            due = sent_commit < commit and now - sent_at >= 0.4 * self._options.heartbeat_s
+            if due and not self._thrift.waits(node):
+                self.announce_commit_to(node)
+
     def _send_append(self, node: str, message: dict[str, Any]) -> None:
         term, previous = message["term"], message["prevLogIdx"]
         entries: list[Entry] = message["entries"]
@@ -194,9 +240,7 @@ class GroupTransport:
         if entries:
             self._sent[node] = (term, entries[-1][1])
         elif now - self._sent_commit.get(node, (0, 0.0))[1] < 0.4 * self._options.heartbeat_s:
-            # Nothing but a commit index, which the next entries carry for free; when none come,
-            # ``announce_commit`` does. Measured: a fifth less CPU per batch at the leader.
-            return
+            return  # a heartbeat, after what was as good as one
         self._sent_commit[node] = (commit, now)
         previous_term = self._journal.term_at(previous)
         if previous_term is None:

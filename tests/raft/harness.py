@@ -440,13 +440,16 @@ class Cluster:
         return proposals
 
     def converge(self, limit_s: float = 10.0) -> None:
-        """Wait until every replica has applied the same."""
+        """Wait until every replica has applied the same, and the leader has nothing more."""
         self.until(self._same, limit_s)
 
     def _same(self) -> bool:
         states = [member.state for member in self.members.values()]
         commits = {member.commit for member in self.members.values()}
-        return self.leader is not None and len(commits) == 1 and all(s == states[0] for s in states)
+        leader = self.leader
+        if leader is None or commits != {leader.journal.last_index}:
+            return False
+        return all(state == states[0] for state in states)
 
 
 def outcomes(proposals: Sequence[Proposal]) -> list[Outcome | None]:

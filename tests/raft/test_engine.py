@@ -353,15 +353,20 @@ def test_a_command_of_our_type_is_committed_and_not_applied() -> None:
     assert COMMAND[0] not in known
 
 
-def test_a_submission_is_sent_in_the_same_tick() -> None:
+def test_submissions_are_appended_in_one_tick_and_sent_with_the_next_heartbeat() -> None:
+    """Not before: the transport sends what is new itself."""
     rig = Rig()
     rig.lead()
     rig.engine.submit(COMMAND + b"x", ignore)
     rig.engine.submit(COMMAND + b"y", ignore)
     rig.engine.tick()
-    to_b = [m for to, m in rig.take("append_entries") if to == "b"]
-    assert [entry[0] for m in to_b for entry in m["entries"]] == [COMMAND + b"x", COMMAND + b"y"]
-    first = to_b[0]
+    assert [entry[0] for entry in rig.journal.after(1)] == [NO_OP, COMMAND + b"x", COMMAND + b"y"]
+    rig.engine.tick()
+    assert rig.take("append_entries") == []
+    rig.clock.now += 0.051
+    rig.engine.tick()
+    (first,) = [m for to, m in rig.take("append_entries") if to == "b"]
+    assert [entry[0] for entry in first["entries"]] == [COMMAND + b"x", COMMAND + b"y"]
     assert set(first) == {
         "type",
         "term",
@@ -377,6 +382,8 @@ def test_an_entry_of_any_size_goes_whole() -> None:
     rig = Rig()
     rig.lead()
     rig.engine.submit(COMMAND + b"x" * 10_000_000, ignore)
+    rig.engine.tick()
+    rig.clock.now += 0.051
     rig.engine.tick()
     sent = [m for to, m in rig.take("append_entries") if to == "b"]
     assert not any("transmission" in m for m in sent)
@@ -494,6 +501,8 @@ def test_nothing_is_sent_to_who_is_not_connected() -> None:
     rig.lead()
     rig.engine.disconnect("c")
     rig.engine.submit(COMMAND + b"x", ignore)
+    rig.engine.tick()
+    rig.clock.now += 0.051
     rig.engine.tick()
     assert {to for to, _ in rig.take("append_entries")} == {"b"}
 

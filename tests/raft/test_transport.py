@@ -190,3 +190,63 @@ def test_what_was_held_for_the_disk_is_void_in_another_term() -> None:
     c.held = {("c", "b"), ("b", "c"), ("a", "c"), ("c", "a")}
     c.flow(0.3)
     assert not [m for m in c.pending("c", "b", wire.Vote) if m.term == voted_in]
+
+
+# -- what is new
+
+
+def test_what_is_appended_leaves_in_the_same_turn_and_its_commit_with_what_follows() -> None:
+    c = Cluster()
+    leader = c.elect("a")
+    c.write("a", b"race")
+    c.converge()
+    c.flow(0.5)
+    c.sent.clear()
+    for number in range(10):
+        (proposal,) = leader.propose(b"%d" % number)
+        c.turn()
+        bring = [m for _, _, m in c.sent if isinstance(m, wire.Append) and m.entries]
+        assert bring, "an entry waits for no heartbeat"
+        c.until(lambda proposal=proposal: proposal.outcome is Outcome.APPLIED)
+        c.flow(0.0)
+        c.sent.clear()
+    index = leader.journal.last_index
+    assert c["b"].commit < index or c["c"].commit < index
+    c.converge()
+
+
+def test_who_comes_back_gets_at_once_what_it_missed() -> None:
+    c = Cluster()
+    leader = c.elect("a")
+    c.isolate("c")
+    for number in range(5):
+        c.write("a", b"%d" % number)
+    c.flow(0.5)
+    c.reconnect("c")
+    c.held = set()
+    came_back = c.now
+    c.until(lambda: c["c"].journal.last_index == leader.journal.last_index)
+    assert c.now - came_back < RaftOptions().heartbeat_s / 4
+    c.converge()
+
+
+def test_a_leader_that_was_one_before_sends_what_is_new_though_its_log_was_longer_then() -> None:
+    """What was offered counts for its term only."""
+    c = Cluster()
+    c.elect("a")
+    c.isolate("a")
+    c["a"].propose(*[b"lost-%d" % i for i in range(9)])
+    term = c["a"].term
+    c.until(lambda: c.leader is not None and c.leader.term > term and c.leader.group.leader_ready)
+    assert c.leader is not None
+    c.write(c.leader.name, b"kept")
+    c.reconnect("a")
+    c.held = set()
+    c.converge()
+    again = c.elect("a")
+    c.sent.clear()
+    (proposal,) = again.propose(b"new")
+    c.turn()
+    assert [m for _, _, m in c.sent if isinstance(m, wire.Append) and m.entries]
+    c.until(lambda: proposal.outcome is Outcome.APPLIED)
+    c.converge()
