@@ -39,6 +39,7 @@ COMPILED = (
     "raft/follower_reads",
     "raft/group",
     "raft/journal",
+    "raft/pace",
     "raft/peers",
     "raft/quickest",
     "raft/reads",

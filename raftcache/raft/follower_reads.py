@@ -19,7 +19,8 @@ from typing import NamedTuple
 from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, ROUND_APART_S, Confirmed, Reads
+from raftcache.raft.pace import ROUND_APART_S
+from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, Confirmed, Reads
 from raftcache.runtime import Runtime
 
 

@@ -135,7 +135,15 @@ class RaftGroup:
             network.connected,
         )
         self.reads = Reads(
-            group, self.engine, journal, runtime, options, network.send, lambda: self.applied_index
+            group,
+            self.engine,
+            journal,
+            runtime,
+            options,
+            network.send,
+            lambda: self.applied_index,
+            network.pace,
+            lambda: self.schedule(tick=False),
         )
         self._follower_reads = FollowerReads(
             group,

@@ -18,6 +18,7 @@ import structlog
 
 from raftcache.raft import authentication, wire
 from raftcache.raft.authentication import Seal
+from raftcache.raft.pace import Pace
 from raftcache.raft.wire import Message, WireError
 from raftcache.runtime import Cancellable, Listener, Runtime
 
@@ -299,6 +300,8 @@ class Peers:
         self.incarnation = int(runtime.wall() * 1000) << 10 | runtime.random.getrandbits(10)
         self.known: dict[str, int] = {}
         """Latest incarnation of each node that this one has heard of."""
+        self.pace = Pace(runtime)
+        """What the groups have in common."""
         self._links: dict[str, Link] = {}
         self._all: dict[Link, None] = {}
         self._queues: dict[str, list[Message]] = {node: [] for node in options.addresses}

@@ -29,14 +29,14 @@ class Thrift:
 
     def __init__(
         self,
-        others: Sequence[str],
+        quickest: Quickest,
         majority: int,
         runtime: Runtime,
         able: Callable[[str], bool],
         send_rest: Callable[[str], None],
     ) -> None:
         self._needed = majority - 1
-        self._quickest = Quickest(others, runtime.now)
+        self._quickest = quickest
         self._runtime = runtime
         self._able = able
         self._send_rest = send_rest

@@ -24,6 +24,7 @@ from raftcache.raft.engine import COMMAND, NO_OP, Engine
 from raftcache.raft.entries import Entry
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.pace import Pace
 from raftcache.raft.thrift import Thrift
 from raftcache.runtime import Runtime
 
@@ -36,6 +37,9 @@ class Network(Protocol):
 
     @property
     def known(self) -> dict[str, int]: ...
+
+    @property
+    def pace(self) -> Pace: ...
 
     def send(self, node: str, message: wire.Message) -> bool: ...
 
@@ -105,7 +109,8 @@ class GroupTransport:
         self._held_acks_in: dict[str, tuple[int, int]] = {}
         self.without_room: set[str] = set()
         """Followers that have said that their disks take no more."""
-        self._thrift = Thrift(others, majority, runtime, self._counts, self._send_rest)
+        quickest = network.pace.to_append(others)
+        self._thrift = Thrift(quickest, majority, runtime, self._counts, self._send_rest)
         self.heard_commit: int | None = None
         """The commit index of the leader heard last; ``None``: nothing heard yet."""
 

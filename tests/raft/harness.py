@@ -29,6 +29,7 @@ from raftcache.raft.engine import COMMAND
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.pace import Pace
 
 STEP_S = 0.001
 """``flow`` moves every message one hop in so much virtual time."""
@@ -108,6 +109,7 @@ class Member:
         self.runtime = cluster.make_runtime(name)
         self.incarnation = self.runtime.process.incarnation
         self.known: dict[str, int] = {}
+        self.pace = Pace(self.runtime)
         self.journal = cluster.make_journal(self.runtime)
         self.clock = GroupClock(self.runtime.now, cluster.options.max_clock_drift)
         self.machine = cluster.machine_type(cluster, self.clock)

@@ -10,8 +10,9 @@ import pytest
 
 from raftcache.raft import wire
 from raftcache.raft.options import RaftOptions
+from raftcache.raft.pace import ROUND_APART_S
 from raftcache.raft.quickest import RACE_EVERY_S
-from raftcache.raft.reads import ASK_OTHERS_AFTER_S, ROUND_APART_S
+from raftcache.raft.reads import ASK_OTHERS_AFTER_S
 
 from .harness import GROUP, Cluster, Member
 

@@ -1,0 +1,94 @@
+"""What the groups on one node have in common, so that what they send goes together.
+
+Requests come in for many groups in one turn of the event loop. Were each of these to ask whom it
+likes best and when it likes to, most of their messages would be frames of their own, and each of
+these wakes another process. So they ask the same nodes first, and start rounds of reads together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from raftcache.raft.quickest import Quickest
+from raftcache.runtime import Runtime
+
+ROUND_APART_S: Final = 0.001
+"""While a round is younger than this, what comes waits for its end: where answers take less, fewer
+and fuller rounds are quicker. Measured on loopback with 50 clients: 9 % less CPU per read."""
+
+
+class Pace:
+    """One node's."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._readers: dict[tuple[str, ...], Quickest] = {}
+        self._followers: dict[tuple[str, ...], Quickest] = {}
+        self._number = 0
+        self._started = -1e18
+        self._left = 0
+        """The rounds that were started together last: how many have not ended."""
+        self._open = False
+        """Whether more may join them: in the same turn."""
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._timed = False
+
+    def to_read(self, nodes: Sequence[str]) -> Quickest:
+        """Whom of ``nodes`` to ask first whether this node leads."""
+        return self._of(self._readers, nodes)
+
+    def to_append(self, nodes: Sequence[str]) -> Quickest:
+        """Whom of ``nodes`` to send entries first."""
+        return self._of(self._followers, nodes)
+
+    def _of(self, lists: dict[tuple[str, ...], Quickest], nodes: Sequence[str]) -> Quickest:
+        key = tuple(sorted(nodes))
+        if key not in lists:
+            lists[key] = Quickest(nodes, self._runtime.now)
+        return lists[key]
+
+    # -- rounds of reads
+
+    def may_start(self, wake: Callable[[], None]) -> bool:
+        """Whether a round may start now; if not, ``wake`` is called when one may."""
+        if self._open or self._left == 0:
+            return True
+        left = self._started + ROUND_APART_S - self._runtime.now()
+        if left <= 0:
+            return True
+        self._waiting[wake] = None
+        if not self._timed:
+            self._timed = True
+            self._runtime.call_later(left, self._on_time)
+        return False
+
+    def start(self) -> int:
+        """A round starts. What names those that start with it, for ``end``."""
+        if not self._open:
+            self._open = True
+            self._number += 1
+            self._left = 0
+            self._started = self._runtime.now()
+            self._runtime.call_soon(self._close)
+        self._left += 1
+        return self._number
+
+    def _close(self) -> None:
+        self._open = False
+
+    def end(self, number: int) -> None:
+        """A round of these has ended."""
+        if number == self._number:
+            self._left -= 1
+            if self._left == 0:
+                self._wake()
+
+    def _on_time(self) -> None:
+        self._timed = False
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for wake in waiting:
+            wake()
