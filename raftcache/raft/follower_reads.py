@@ -19,23 +19,25 @@ from typing import NamedTuple
 from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.pace import ROUND_APART_S
+from raftcache.raft.pace import ROUND_APART_S, Pace
 from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, Confirmed, Reads
 from raftcache.runtime import Runtime
 
 
 class _Question(NamedTuple):
-    """Asked of ``leader`` in ``term``, at ``started``."""
+    """Asked of ``leader`` in ``term``, at ``started``, with those of other groups."""
 
     leader: str
     term: int
     started: float
+    started_with: int
     waiting: list[Confirmed]
 
 
 class FollowerReads:
     """One group's freshness on one replica. ``reads``: the leader's own read barriers;
-    ``term_followed()``: -1 when this replica's word counts for nothing."""
+    ``term_followed()``: -1 when this replica's word counts for nothing; ``wake`` is called when
+    ``advance`` has something to do again, which waited for other groups."""
 
     def __init__(
         self,
@@ -47,6 +49,8 @@ class FollowerReads:
         reads: Reads,
         term_followed: Callable[[], int],
         announce_commit_to: Callable[[str], None],
+        pace: Pace,
+        wake: Callable[[], None],
     ) -> None:
         self._group = group
         self._engine = engine
@@ -56,6 +60,8 @@ class FollowerReads:
         self._reads = reads
         self._term_followed = term_followed
         self._announce_commit_to = announce_commit_to
+        self._together = pace.questions
+        self._wake = wake
         self._fresh_at = -1e18
         self._number = 0
         self._asked_at = -1e18
@@ -101,14 +107,17 @@ class FollowerReads:
         """What was asked in an earlier term has to be asked again."""
         term = self._engine.term
         for number in [n for n, question in self._asked.items() if question.term != term]:
-            self._waiting += self._asked.pop(number).waiting
+            question = self._asked.pop(number)
+            self._together.end(question.started_with)
+            self._waiting += question.waiting
 
     def _may_ask(self) -> bool:
         """As with rounds: where answers take less than that, fewer and fuller ones are quicker."""
-        if not self._asked:
-            return True
-        apart = self._runtime.now() - self._asked_at >= ROUND_APART_S
-        return apart and len(self._asked) < MAX_ROUNDS_IN_FLIGHT
+        if self._asked:
+            apart = self._runtime.now() - self._asked_at >= ROUND_APART_S
+            if not apart or len(self._asked) >= MAX_ROUNDS_IN_FLIGHT:
+                return False
+        return self._engine.is_leader or self._together.may_start(self._wake)
 
     def _ask(self) -> None:
         leader, started = self._engine.leader, self._runtime.now()
@@ -126,7 +135,10 @@ class FollowerReads:
         question = wire.ReadIndex(self._group, self._number, self._term_followed())
         if leader is not None and self._send(leader, question):
             self._asked_at = started
-            self._asked[self._number] = _Question(leader, self._engine.term, started, waiting)
+            together = self._together.start()
+            self._asked[self._number] = _Question(
+                leader, self._engine.term, started, together, waiting
+            )
         else:
             self._finish(started, waiting, False)
 
@@ -160,6 +172,7 @@ class FollowerReads:
         if asked is None or asked.leader != node:
             return
         del self._asked[message.id]
+        self._together.end(asked.started_with)
         if message.index == 0:
             self._finish(asked.started, asked.waiting, False)
         else:
@@ -171,4 +184,5 @@ class FollowerReads:
         self._connection[node] = self._connection.get(node, 0) + 1
         for number in [n for n, asked in self._asked.items() if asked.leader == node]:
             asked = self._asked.pop(number)
+            self._together.end(asked.started_with)
             self._finish(asked.started, asked.waiting, False)

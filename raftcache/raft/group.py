@@ -143,7 +143,7 @@ class RaftGroup:
             network.send,
             lambda: self.applied_index,
             network.pace,
-            lambda: self.schedule(tick=False),
+            self._go_on_reading,
         )
         self._follower_reads = FollowerReads(
             group,
@@ -154,6 +154,8 @@ class RaftGroup:
             self.reads,
             self._term_followed,
             self._transport.announce_commit_to,
+            network.pace,
+            self._go_on_reading,
         )
         self.snapshots = Snapshots(
             group,
@@ -393,6 +395,9 @@ class RaftGroup:
         if not self._scheduled and not self._closed:
             self._scheduled = True
             self._runtime.call_soon(self._run)
+
+    def _go_on_reading(self) -> None:
+        self.schedule(tick=False)
 
     def _run(self) -> None:
         self._scheduled = False

@@ -25,14 +25,10 @@ class Pace:
         self._runtime = runtime
         self._readers: dict[tuple[str, ...], Quickest] = {}
         self._followers: dict[tuple[str, ...], Quickest] = {}
-        self._number = 0
-        self._started = -1e18
-        self._left = 0
-        """The rounds that were started together last: how many have not ended."""
-        self._open = False
-        """Whether more may join them: in the same turn."""
-        self._waiting: dict[Callable[[], None], None] = {}
-        self._timed = False
+        self.rounds = Rounds(runtime)
+        """Of leaders that ask whether they still lead."""
+        self.questions = Rounds(runtime)
+        """Of followers that ask how far their state must be."""
 
     def to_read(self, nodes: Sequence[str]) -> Quickest:
         """Whom of ``nodes`` to ask first whether this node leads."""
@@ -48,7 +44,20 @@ class Pace:
             lists[key] = Quickest(nodes, self._runtime.now)
         return lists[key]
 
-    # -- rounds of reads
+
+class Rounds:
+    """Rounds of one kind: of all groups together, unless one of them takes long."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._number = 0
+        self._started = -1e18
+        self._left = 0
+        """Of those that started together last: how many have not ended."""
+        self._open = False
+        """Whether more may join them: in the same turn."""
+        self._waiting: dict[Callable[[], None], None] = {}
+        self._timed = False
 
     def may_start(self, wake: Callable[[], None]) -> bool:
         """Whether a round may start now; if not, ``wake`` is called when one may."""
@@ -58,10 +67,15 @@ class Pace:
         if left <= 0:
             return True
         self._waiting[wake] = None
+        self._limit(left)
+        return False
+
+    def _limit(self, seconds: float) -> None:
+        """Wait no longer than that for rounds to end."""
         if not self._timed:
             self._timed = True
-            self._runtime.call_later(left, self._on_time)
-        return False
+            number = self._number
+            self._runtime.call_later(seconds, lambda: self._on_time(number))
 
     def start(self) -> int:
         """A round starts. What names those that start with it, for ``end``."""
@@ -79,14 +93,19 @@ class Pace:
 
     def end(self, number: int) -> None:
         """A round of these has ended."""
-        if number == self._number:
+        if number == self._number and self._left > 0:
             self._left -= 1
             if self._left == 0:
                 self._wake()
 
-    def _on_time(self) -> None:
+    def _on_time(self, number: int) -> None:
         self._timed = False
-        self._wake()
+        if number == self._number:
+            # Timers may be early, by less than what clocks of event loops tell apart.
+            self._left = 0
+            self._wake()
+        elif self._waiting:
+            self._limit(ROUND_APART_S)
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, {}

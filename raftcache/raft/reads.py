@@ -65,7 +65,7 @@ class _Round:
         self.voters: set[str] = set()
         self.lease = self.race = False
         self.started_with = 0
-        """See ``Pace.start``."""
+        """See ``Rounds.start``."""
 
 
 class Reads:
@@ -95,7 +95,7 @@ class Reads:
         self._waiting: list[Confirmed] = []
         self._rounds: deque[_Round] = deque()
         self._applying: deque[tuple[int, list[Confirmed]]] = deque()
-        self._pace = pace
+        self._together = pace.rounds
         self._wake = wake
         self._quickest = pace.to_read(engine.others)
         self._watching = False
@@ -166,7 +166,7 @@ class Reads:
         term = self._engine.term
         while self._rounds and self._rounds[0].term != term:
             round_ = self._rounds.popleft()
-            self._pace.end(round_.started_with)
+            self._together.end(round_.started_with)
             self._refuse(round_.waiting)
         if not self._waiting or not self._own_term_committed() or not self._may_start():
             return
@@ -180,7 +180,7 @@ class Reads:
             apart = self._runtime.now() - rounds[-1].started >= ROUND_APART_S
             if not apart or len(rounds) >= MAX_ROUNDS_IN_FLIGHT:
                 return False
-        return self._pace.may_start(self._wake)
+        return self._together.may_start(self._wake)
 
     def _finish_applied(self) -> None:
         while self._applying and self._applying[0][0] <= self._applied():
@@ -195,7 +195,7 @@ class Reads:
         round_.lease = self._lease_wanted and self._lease_given_up_in != term
         self._lease_wanted = False
         self._rounds.append(round_)
-        round_.started_with = self._pace.start()
+        round_.started_with = self._together.start()
         round_.race = self._quickest.race()
         if round_.race:
             self._ask_some(round_, len(self._quickest))
@@ -279,7 +279,7 @@ class Reads:
             return
         while self._rounds:
             done = self._rounds.popleft()
-            self._pace.end(done.started_with)
+            self._together.end(done.started_with)
             self._applying.append((round_.index, done.waiting))
             if done is round_:
                 break
@@ -293,7 +293,7 @@ class Reads:
         applying, self._applying = self._applying, deque()
         waiting, self._waiting = self._waiting, []
         for round_ in rounds:
-            self._pace.end(round_.started_with)
+            self._together.end(round_.started_with)
         refused = [confirmed for round_ in rounds for confirmed in round_.waiting]
         refused += [confirmed for _, each in applying for confirmed in each]
         self._refuse([*refused, *waiting])

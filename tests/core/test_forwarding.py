@@ -14,6 +14,7 @@ from raftcache.payloads import Forward, Kind, encode_payload
 from raftcache.raft import wire
 from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import Outcome
+from raftcache.raft.pace import Pace
 from raftcache.requests import Finish
 
 
@@ -124,6 +125,8 @@ def test_a_read_index_is_told_only_on_the_connection_it_was_asked_on(reconnected
         Barrier(),  # type: ignore[arg-type]
         lambda: -1,
         ignored,
+        Pace(None),  # type: ignore[arg-type]
+        lambda: None,
     )
     reads.on_request("b", wire.ReadIndex(1, 1))
     if reconnected:
