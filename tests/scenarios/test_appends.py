@@ -30,7 +30,7 @@ def test_a_late_append_takes_back_nothing_that_was_acknowledged(guarded: bool) -
     c.held = {("a", "c"), ("c", "a")}
     proposals = c["a"].propose(*[b"entry-%d" % i for i in range(6)])
     appends = c.pending("a", "b", wire.Append)
-    assert len([m for m in appends if m.entries]) >= 3
+    assert len([m for m in appends if m.entries]) >= 2
     c.flow(0.01)
     assert set(outcomes(proposals)) == {Outcome.APPLIED}, "a and b are a majority"
 
@@ -76,8 +76,9 @@ def test_no_peer_can_replace_a_committed_entry(guarded: bool) -> None:
 
 @scenario("no-send-twice")
 def test_nothing_is_sent_twice_on_a_connection(guarded: bool) -> None:
-    """S2, the sender's half: PySyncObj rewinds to the acknowledged index at every acknowledgement.
-    With the receiver's guard alone nothing is lost by it but bandwidth."""
+    """S2, the sender's half: PySyncObj rewinds to the acknowledged index at every acknowledgement,
+    and goes on from there with the next heartbeat. With the receiver's guard alone nothing is lost
+    by it but bandwidth."""
     c = cluster("abc", guarded=guarded, options=SMALL_MESSAGES)
     c.elect("a")
     c.sent.clear()
@@ -86,6 +87,7 @@ def test_nothing_is_sent_twice_on_a_connection(guarded: bool) -> None:
     c.deliver("a", "b", 2)
     c.deliver("b", "a", 1)
     c["a"].propose(b"one more")
+    c.pass_time(2 * SMALL_MESSAGES.heartbeat_s)
     c.until(lambda: len(c["b"].state) == 19)
     sent = entries_sent(c, "a", "b")
     assert len(set(sent)) == 19

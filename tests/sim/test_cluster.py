@@ -6,7 +6,7 @@ right from wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -16,9 +16,10 @@ from jepsen_like.sim.faults import FAMILIES, expand, schedule
 from jepsen_like.sim.injector import ACTIONS
 from jepsen_like.sim.run import Options, Outcome, run
 from jepsen_like.sim.scheduler import Scheduler
-from raftcache import router
+from raftcache.ops import Read, Write
 from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import RaftGroup
+from raftcache.scattering import Part
 
 
 def trace(seed: int, options: Options) -> str:
@@ -121,7 +122,13 @@ def test_an_atomic_batch_that_is_applied_in_part_is_convicted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """When a part fails the others must be undone."""
-    monkeypatch.setattr(router, "_atomic", lambda part: part[0])
+    whole = Part.as_one
+
+    def first(part: Part) -> Sequence[Read | Write]:
+        one = whole(part)
+        return one if one is part.ops else part.ops[:1]
+
+    monkeypatch.setattr(Part, "as_one", first)
     options = Options(seconds=3.0, families=())
     assert convicted("a wrong answer", range(3), options) is not None
 
