@@ -109,7 +109,7 @@ GUARDS: Final = (
         "no-send-twice",
         ("S2",),
         (2,),
-        "entries on their way are sent again at every acknowledgement",
+        "entries on their way are sent again with the heartbeat after an acknowledgement",
         ((GroupTransport, "_on_its_way", lambda self, node, term, previous: 0),),
     ),
     Guard(
