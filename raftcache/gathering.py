@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raftcache.calls import for_each
 from raftcache.forwarding import Ended, Ticket, size_of
 from raftcache.ops import Read, Result, Write
 from raftcache.payloads import Kind
@@ -51,20 +52,12 @@ class Gathered(Ticket):
 
     def answer(self, results: Sequence[Result]) -> None:
         """See ``Ticket``."""
-        if len(self.parts) == 1:
-            self.parts[0][1](results)
-            return
         at = 0
-        failure: Exception | None = None
+        answers: list[tuple[Done, Sequence[Result]]] = []
         for count, done in self.parts:
-            # As ``for_each``, which would take a call more for each of them.
-            try:
-                done(results[at : at + count])
-            except Exception as error:
-                failure = error
+            answers.append((done, results[at : at + count]))
             at += count
-        if failure is not None:
-            raise failure
+        for_each(answers, _answer)
 
     def split(self) -> Sequence[Ticket]:
         """A ticket for each request instead of this one, which is finished."""
@@ -139,3 +132,8 @@ class Gatherer:
 
 def _nobody(_results: Sequence[Result]) -> None:
     raise AssertionError("the parts of a gathered ticket are answered, not the ticket")
+
+
+def _answer(answer: tuple[Done, Sequence[Result]]) -> None:
+    done, results = answer
+    done(results)

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from raftcache.calls import for_each
 from raftcache.raft import wire
 from raftcache.raft.engine import Engine
-from raftcache.raft.pace import ROUND_APART_S, Pace
-from raftcache.raft.reads import MAX_ROUNDS_IN_FLIGHT, Confirmed, Reads
+from raftcache.raft.pace import Pace
+from raftcache.raft.reads import Confirmed, Reads
 from raftcache.runtime import Runtime
 
 
@@ -107,17 +107,18 @@ class FollowerReads:
         """What was asked in an earlier term has to be asked again."""
         term = self._engine.term
         for number in [n for n, question in self._asked.items() if question.term != term]:
-            question = self._asked.pop(number)
-            self._together.end(question.started_with)
-            self._waiting += question.waiting
+            self._waiting += self._end(number).waiting
+
+    def _end(self, number: int) -> _Question:
+        """A question is under way no longer."""
+        question = self._asked.pop(number)
+        self._together.end(question.started_with)
+        return question
 
     def _may_ask(self) -> bool:
         """As with rounds: where answers take less than that, fewer and fuller ones are quicker."""
-        if self._asked:
-            apart = self._runtime.now() - self._asked_at >= ROUND_APART_S
-            if not apart or len(self._asked) >= MAX_ROUNDS_IN_FLIGHT:
-                return False
-        return self._engine.is_leader or self._together.may_start(self._wake)
+        asked, last = len(self._asked), self._asked_at
+        return self._engine.is_leader or self._together.may_start(asked, last, self._wake)
 
     def _ask(self) -> None:
         leader, started = self._engine.leader, self._runtime.now()
@@ -171,8 +172,7 @@ class FollowerReads:
         asked = self._asked.get(message.id)
         if asked is None or asked.leader != node:
             return
-        del self._asked[message.id]
-        self._together.end(asked.started_with)
+        self._end(message.id)
         if message.index == 0:
             self._finish(asked.started, asked.waiting, False)
         else:
@@ -183,6 +183,5 @@ class FollowerReads:
         """What was asked of ``node`` is lost, and what it asked."""
         self._connection[node] = self._connection.get(node, 0) + 1
         for number in [n for n, asked in self._asked.items() if asked.leader == node]:
-            asked = self._asked.pop(number)
-            self._together.end(asked.started_with)
+            asked = self._end(number)
             self._finish(asked.started, asked.waiting, False)

@@ -25,10 +25,9 @@ from raftcache.raft import wire
 from raftcache.raft.engine import Engine
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
-from raftcache.raft.pace import ROUND_APART_S, Pace
+from raftcache.raft.pace import Pace
 from raftcache.runtime import Runtime
 
-MAX_ROUNDS_IN_FLIGHT: Final = 2
 ASK_OTHERS_AFTER_S: Final = 0.005
 """Those that were asked have so long to answer before the others are asked, too."""
 
@@ -165,9 +164,7 @@ class Reads:
         self._finish_applied()
         term = self._engine.term
         while self._rounds and self._rounds[0].term != term:
-            round_ = self._rounds.popleft()
-            self._together.end(round_.started_with)
-            self._refuse(round_.waiting)
+            self._refuse(self._end_first().waiting)
         if not self._waiting or not self._own_term_committed() or not self._may_start():
             return
         self._start(term)
@@ -176,11 +173,14 @@ class Reads:
 
     def _may_start(self) -> bool:
         rounds = self._rounds
-        if rounds:
-            apart = self._runtime.now() - rounds[-1].started >= ROUND_APART_S
-            if not apart or len(rounds) >= MAX_ROUNDS_IN_FLIGHT:
-                return False
-        return self._together.may_start(self._wake)
+        last = rounds[-1].started if rounds else 0.0
+        return self._together.may_start(len(rounds), last, self._wake)
+
+    def _end_first(self) -> _Round:
+        """The oldest round is under way no longer."""
+        round_ = self._rounds.popleft()
+        self._together.end(round_.started_with)
+        return round_
 
     def _finish_applied(self) -> None:
         while self._applying and self._applying[0][0] <= self._applied():
@@ -278,8 +278,7 @@ class Reads:
         if self._engine.term != round_.term or not self._engine.is_leader:
             return
         while self._rounds:
-            done = self._rounds.popleft()
-            self._together.end(done.started_with)
+            done = self._end_first()
             self._applying.append((round_.index, done.waiting))
             if done is round_:
                 break
@@ -289,12 +288,11 @@ class Reads:
         return self._options.lease_s * (1.0 - self._options.max_clock_drift)
 
     def _fail_all(self) -> None:
-        rounds, self._rounds = self._rounds, deque()
+        refused: list[Confirmed] = []
+        while self._rounds:
+            refused += self._end_first().waiting
         applying, self._applying = self._applying, deque()
         waiting, self._waiting = self._waiting, []
-        for round_ in rounds:
-            self._together.end(round_.started_with)
-        refused = [confirmed for round_ in rounds for confirmed in round_.waiting]
         refused += [confirmed for _, each in applying for confirmed in each]
         self._refuse([*refused, *waiting])
 
