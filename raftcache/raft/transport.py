@@ -189,8 +189,8 @@ class GroupTransport:
         """Send followers what this leader has appended since the last time, or tell them what is
         committed now, unless it may wait.
 
-        PySyncObj, asked to, does this itself, for every entry and for every commit. Measured: that
-        is a quarter of what an entry costs a leader."""
+        PySyncObj, asked to, does this itself, for every entry and for every commit once more: with
+        the sending a sixth of what an entry cost a leader in profiles of plain Python."""
         engine, journal = self.engine, self._journal
         term, last = engine.term, journal.last_index
         offered_term, offered = self._offered
@@ -205,13 +205,12 @@ class GroupTransport:
             if self._barred.get(node):
                 continue
             sent_term, sent = self._sent.get(node, (0, 0))
-            waits = self._thrift.waits(node)
-            if waits or (sent_term == term and sent == offered):
-                if self._may_wait(node, new):
-                    continue
-            elif sent_term != term:
+            if sent_term != term:
                 self._sent[node] = (term, engine.next_index(node) - 1)
-            elif sent == last and node not in self._unbarred:
+            elif sent == last:
+                if node not in self._unbarred:
+                    continue
+            elif (sent == offered or self._thrift.waits(node)) and self._may_wait(node, new):
                 continue
             self._send_rest(node)
         self._unbarred.clear()
