@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
 import time
@@ -24,6 +25,9 @@ from jepsen_like.sim.faults import Fault, expand
 from raftcache.partition import MAX_GROUPS
 
 NODES: Final = (1, 3, 5)
+GC_THRESHOLDS: Final = (100_000, 50, 100)
+"""What a run makes, it keeps for half a minute. Measured: with the collector's defaults, 8 % of
+its time went into looking at that."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +224,8 @@ async def _play(run: Run) -> Outcome:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, run.stop)
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     async with Progress(run, sys.stderr):
         return await run.play()
 

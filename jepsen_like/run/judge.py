@@ -1,4 +1,4 @@
-"""Decides key by key, while the run goes on, in a process of its own that gives way to the others.
+"""Decides key by key, while the run goes on, in a process of its own that runs when no other would.
 
 What was not decided when the time is up is undecided, never valid.
 """
@@ -23,7 +23,6 @@ from jepsen_like.checkers.models import CacheModel
 from jepsen_like.run.subjects import may_vanish
 from jepsen_like.run.system import System
 
-NICENESS: Final = 10
 KEY_SECONDS: Final = 60.0
 """Of CPU time, for one key. Measured: milliseconds; seconds where many clients overlap on it for
 long."""
@@ -77,9 +76,33 @@ def judge(lines: list[str], first: int, rules: Rules, seconds: float = KEY_SECON
     return Ruling(key, verdict, len(history), kept, too_stale, time.monotonic() - started)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The history of one key in a file: where its lines are, in bytes, and which is its first."""
+
+    path: Path
+    offset: int
+    size: int
+    first: int
+
+
+def judge_stored(stored: Stored, rules: Rules) -> Ruling:
+    """``judge`` of what is in a file."""
+    with stored.path.open("rb") as file:
+        file.seek(stored.offset)
+        lines = file.read(stored.size).decode().splitlines()
+    return judge(lines, stored.first, rules)
+
+
+def _give_way() -> None:
+    """Run when nobody else would (sched(7), ``SCHED_IDLE``): what is under test comes first, and
+    there is time when it is over."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 @dataclass(slots=True)
 class Judge:
-    """Writes closed histories to a file, and has them judged."""
+    """Writes closed histories to a file, and has them judged. What waits is in the file only."""
 
     path: Path
     rules: Rules
@@ -90,16 +113,17 @@ class Judge:
     bad: list[Ruling] = field(default_factory=list)
     undecided: list[str] = field(default_factory=list)
     on_bad: Callable[[Ruling], None] = lambda ruling: None
-    _written: int = 0
+    _lines: int = 0
+    _bytes: int = 0
     _pool: ProcessPoolExecutor | None = None
     _pending: dict[Future[Ruling], str] = field(default_factory=dict)
-    _file: IO[str] | None = None
+    _file: IO[bytes] | None = None
 
     def start(self) -> None:
         """Open the file and start the process."""
-        self._file = self.path.open("w", encoding="utf-8")
+        self._file = self.path.open("wb")
         # Not forked: a copy of a process with threads and an event loop is none of either.
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), os.nice, (NICENESS,))
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _give_way)
 
     def submit(self, operations: list[Operation]) -> None:
         """All operations of one key."""
@@ -107,12 +131,14 @@ class Judge:
             return
         assert self._file is not None and self._pool is not None
         operations.sort(key=lambda x: x.start)
-        lines = [operation.to_json() for operation in operations]
-        self._file.writelines(line + "\n" for line in lines)
-        key, first = operations[0].key, self._written
-        self._written += len(lines)
+        text = "".join(operation.to_json() + "\n" for operation in operations).encode()
+        self._file.write(text)
+        self._file.flush()
+        key, stored = operations[0].key, Stored(self.path, self._bytes, len(text), self._lines)
+        self._lines += len(operations)
+        self._bytes += len(text)
         try:
-            future = self._pool.submit(judge, lines, first, self.rules)
+            future = self._pool.submit(judge_stored, stored, self.rules)
         except BrokenProcessPool:
             self.undecided.append(key)
             return

@@ -129,6 +129,8 @@ class Raftcache(ProcessSystem):
         empty = {name: "" for name in os.environ if name.startswith(ENV_PREFIX)}
         # A node that comes back is not to compile all that it imports.
         empty["PYTHONDONTWRITEBYTECODE"] = ""
+        # Nor to read the machine's certificates, as aiohttp does when it is imported.
+        empty["SSL_CERT_FILE"] = os.devnull
         return {**empty, "PYTHONPATH": os.pathsep.join(paths)}
 
     async def serves(self, node: str) -> bool:
