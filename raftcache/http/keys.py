@@ -57,14 +57,21 @@ def session_of(exchange: Exchange, limits: Limits) -> bytes | None:
     if IDEMPOTENCY_KEY not in headers:
         return None
     values = headers.getall(IDEMPOTENCY_KEY)
-    text = values[0]
-    if len(text) >= 2 and text[0] == '"' == text[-1]:
-        text = text[1:-1]
-    longest = limits.max_idempotency_key_bytes
-    if len(values) > 1 or not _VISIBLE_ASCII.fullmatch(text) or len(text) > longest:
+    session = session_in(values[0], limits)
+    if len(values) > 1 or session is None:
+        longest = limits.max_idempotency_key_bytes
         raise bad_request(
             f"Idempotency-Key takes one value of 1 to {longest} visible ASCII characters."
         )
+    return session
+
+
+def session_in(text: str, limits: Limits) -> bytes | None:
+    """What the value of an ``Idempotency-Key`` names; ``None`` when that is nothing."""
+    if len(text) >= 2 and text[0] == '"' == text[-1]:
+        text = text[1:-1]
+    if not _VISIBLE_ASCII.fullmatch(text) or len(text) > limits.max_idempotency_key_bytes:
+        return None
     return text.encode()
 
 
@@ -92,6 +99,14 @@ def stored(result: Result) -> Reply:
 def deleted(result: Result) -> Reply:
     """The answer to a DELETE."""
     return Reply(204) if result.status is Status.OK else _missing_first(result)
+
+
+def counted(result: Result) -> Reply:
+    """The answer to an ``incr``."""
+    if result.status is Status.OK or result.status is Status.CREATED:
+        answer = Counter(result.number, result.version)
+        return Reply(200, _JSON + etag(result.version), _encode(answer))
+    return of_result(result)
 
 
 class Keys:
@@ -148,11 +163,7 @@ class Keys:
             exchange, raw_key, raw_query, INCR_PARAMETERS
         )
         by = q.int64(query, "by", 1)
-        result = await self._write(Incr(key, by, condition), session, deadline)
-        if result.status is Status.OK or result.status is Status.CREATED:
-            answer = Counter(result.number, result.version)
-            return Reply(200, _JSON + etag(result.version), _encode(answer))
-        return of_result(result)
+        return counted(await self._write(Incr(key, by, condition), session, deadline))
 
     async def expire(self, exchange: Exchange, raw_key: str, raw_query: str) -> Reply:
         key, query, condition, session, deadline = self._write_request(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 import structlog
 from fake_service import FakeService
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from raftcache.http.fastlane import FastLane
 from raftcache.machine import Machine
-from raftcache.ops import Delete, Get, Op, Set, Status
+from raftcache.ops import INT64_MAX, Condition, Delete, Get, Incr, Match, Once, Op, Set, Status
 
 COMMON = {
     "curl": b"GET /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nUser-Agent: curl/7.88.1\r\n"
@@ -41,7 +42,22 @@ QUERIES = {
     b"PUT /v1/keys/k?timeout=2s": (Set(b"k", b"abc"), 2.0),
     b"DELETE /v1/keys/k": (Delete(b"k"), SMALL.default_timeout_s),
     b"DELETE /v1/keys/k?timeout=1s": (Delete(b"k"), 1.0),
+    b"POST /v1/keys/k/incr": (Incr(b"k"), SMALL.default_timeout_s),
+    b"POST /v1/keys/a/k/incr?by=-5": (Incr(b"a/k", -5), SMALL.default_timeout_s),
+    b"POST /v1/keys/k/incr?by=9223372036854775807&timeout=1s": (Incr(b"k", INT64_MAX), 1.0),
 }
+
+WRITES = {
+    b"PUT /v1/keys/k": Set(b"k", b"abc"),
+    b"DELETE /v1/keys/k": Delete(b"k"),
+    b"POST /v1/keys/k/incr?by=3": Incr(b"k", 3),
+}
+CONDITIONS = {
+    b"If-Match: *": Condition(Match.EXISTS),
+    b'if-match: "17"': Condition(Match.VERSION_IN, (17,)),
+    b"If-None-Match: *": Condition(Match.ABSENT),
+}
+TOKENS = {b"Idempotency-Key: a-1": b"a-1", b'idempotency-key: "a-1"': b"a-1"}
 
 UNUSUAL = [
     b"GET /v1/keys/k HTTP/1.0\r\nHost: a\r\n\r\n",
@@ -67,7 +83,34 @@ UNUSUAL = [
     b"PUT /v1/keys/k?keep_ttl=true HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
     b"DELETE /v1/keys/k?ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
     b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
-    b"POST /v1/keys/k/incr HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    b"DELETE /v1/keys/k?by=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?by=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /v1/keys/k?by=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b"POST /v1/keys/k HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/incr HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys//incr HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/expire HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k%2Fincr HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?by= HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?by=1.5 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?by=9223372036854775808 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?by=1&by=1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+    b'PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nIf-Match: "1", "2"\r\n\r\nx',
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-Match: W/"1"\r\n\r\n',
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-Match: "9223372036854775808"\r\n\r\n',
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-Match: "1"\r\nIf-Match: "2"\r\n\r\n',
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-Match: "1"\r\nIf-None-Match: *\r\n\r\n',
+    b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nIf-Match: *\r\n\r\n",
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: "1"\r\n\r\n',
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\n\r\n",
+    b'GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-Match: "1"\r\n\r\n',
+    b"GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIdempotency-Key: a\r\n\r\n",
+    b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIdempotency-Key: a b\r\n\r\n",
+    b'DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIdempotency-Key: ""\r\n\r\n',
+    b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIdempotency-Key: " + b"y" * 257 + b"\r\n\r\n",
+    b"DELETE /v1/keys/k HTTP/1.1\r\nHost: a\r\nIdempotency-Key: a\r\nIdempotency-Key: a\r\n\r\n",
     b"GET /v1/keys/%zz HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /v1/keys/ HTTP/1.1\r\nHost: a\r\n\r\n",
     b'GET /v1/keys/k HTTP/1.1\r\nHost: a\r\nIf-None-Match: "1"\r\n\r\n',
@@ -79,7 +122,6 @@ UNUSUAL = [
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nx",
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\nx",
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
-    b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nIdempotency-Key: a\r\n\r\nx",
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Encoding: br\r\n\r\nx",
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\nx",
     b"PUT /v1/keys/k HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -91,34 +133,62 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("client", COMMON)
 async def test_common_clients_are_in_the_lane(service: FakeService, client: str) -> None:
-    plain = FastLane(service, SMALL).start(COMMON[client] + b"GET")
-    assert plain is not None
-    assert plain.end == len(COMMON[client])
-    if plain.operation == "put":
+    taken = FastLane(service, SMALL).start(COMMON[client] + b"GET")
+    assert taken is not None
+    assert taken.end == len(COMMON[client])
+    if taken.operation == "put":
         assert service.writes[0][0] == Set(b"user:1", b"abc")
     else:
         assert service.reads[0][0] == b"user:1"
 
 
-@pytest.mark.parametrize("line", QUERIES)
-async def test_deadlines_and_times_to_live_are_in_the_lane(
-    service: FakeService, line: bytes
-) -> None:
-    operation, timeout_s = QUERIES[line]
-    asked: list[tuple[Sequence[Op], float]] = []
+@pytest.fixture
+def asked(service: FakeService) -> list[tuple[Sequence[Op], float]]:
+    """What the lane asks the service: operations, and seconds to their deadline."""
+    noted: list[tuple[Sequence[Op], float]] = []
     submit = service.submit
 
-    def noted(ops: Sequence[Op], deadline: float, done: Callable[..., None]) -> None:
-        asked.append((ops, deadline - service.now()))
+    def note(ops: Sequence[Op], deadline: float, done: Callable[..., None]) -> None:
+        noted.append((ops, deadline - service.now()))
         submit(ops, deadline, done)
 
-    service.submit = noted  # type: ignore[method-assign]
+    service.submit = note  # type: ignore[method-assign]
+    return noted
+
+
+def plain(line: bytes, *headers: bytes) -> bytes:
     body = b"abc" if line.startswith(b"PUT") else b""
-    size = b"Content-Length: 3\r\n" if body else b""
-    assert FastLane(service, SMALL).start(
-        line + b" HTTP/1.1\r\nHost: a\r\n" + size + b"\r\n" + body
-    )
+    size = [b"Content-Length: 3"] if body else []
+    return b"\r\n".join([line + b" HTTP/1.1", b"Host: a", *headers, *size, b"", body])
+
+
+@pytest.mark.parametrize("line", QUERIES)
+async def test_deadlines_times_to_live_and_counts_are_in_the_lane(
+    service: FakeService, asked: list[tuple[Sequence[Op], float]], line: bytes
+) -> None:
+    operation, timeout_s = QUERIES[line]
+    assert FastLane(service, SMALL).start(plain(line))
     assert asked == [((operation,), pytest.approx(timeout_s, abs=0.05))]
+
+
+@pytest.mark.parametrize("token", [b"", *TOKENS])
+@pytest.mark.parametrize("condition", [b"", *CONDITIONS])
+@pytest.mark.parametrize("line", WRITES)
+async def test_a_condition_and_an_idempotency_key_are_in_the_lane(
+    service: FakeService,
+    asked: list[tuple[Sequence[Op], float]],
+    line: bytes,
+    condition: bytes,
+    token: bytes,
+) -> None:
+    headers = [header for header in (token, condition) if header]
+    assert FastLane(service, SMALL).start(plain(line, *headers))
+    assert FastLane(service, SMALL).start(plain(line, *reversed(headers)))
+    operation: Set | Delete | Incr = WRITES[line]
+    if condition:
+        operation = msgspec.structs.replace(operation, condition=CONDITIONS[condition])
+    expected = Once(TOKENS[token], 0, operation) if token else operation
+    assert [ops for ops, _ in asked] == [(expected,)] * 2
 
 
 @pytest.mark.parametrize("data", UNUSUAL)
@@ -144,6 +214,7 @@ async def answered(http: Running, data: bytes, *, in_lane: bool) -> Answer:
 async def on_a_fresh_cache(http: Running, data: bytes, *, in_lane: bool) -> Answer:
     http.service.machine = Machine()
     http.service.apply(Set(b"k", b"stored", 60_000, 7))
+    http.service.apply(Set(b"n", b"17"))
     return await answered(http, data, in_lane=in_lane)
 
 
@@ -155,7 +226,12 @@ HEADERS = st.sampled_from(
         "Content-Type: text/plain",
         "connection: close",
         "If-Match: *",
+        'If-Match: "1"',
+        'if-match: "2"',
+        "If-None-Match: *",
         'If-None-Match: "1"',
+        "Idempotency-Key: a",
+        'Idempotency-Key: "a"',
         "Content-Length: 0",
         "Content-Encoding: gzip",
         "Origin:",
@@ -169,11 +245,12 @@ HEADERS = st.sampled_from(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    method=st.sampled_from(["GET", "PUT", "DELETE"]),
-    key=st.sampled_from(["k", "a/b", "%6b", "%zz", "", "a b", "é"]) | st.text("k/%61?"),
-    query=st.sampled_from(["", "?", "?ttl=5s", "?timeout=1s", "?ttl=1d&timeout=9s"])
+    method=st.sampled_from(["GET", "PUT", "DELETE", "POST"]),
+    key=st.sampled_from(["k", "n", "a/b", "%6b", "%zz", "", "a b", "é"]) | st.text("k/%61?"),
+    query=st.sampled_from(["", "?", "?ttl=5s", "?timeout=1s", "?ttl=1d&timeout=9s", "?by=-2"])
     | st.lists(
-        st.sampled_from(["ttl=", "timeout=", "&", "5", "0", "s", "ms", "d", ".5", "t"]), max_size=8
+        st.sampled_from(["ttl=", "timeout=", "by=", "&", "5", "0", "-", "s", "ms", "d", ".5"]),
+        max_size=8,
     ).map(lambda parts: "?" + "".join(parts)),
     before=st.lists(HEADERS, max_size=3),
     after=st.lists(HEADERS, max_size=2),
@@ -189,8 +266,9 @@ async def test_the_lane_and_the_general_handlers_answer_alike(
     body: bytes,
 ) -> None:
     length = [f"Content-Length: {len(body)}"] if method == "PUT" else []
+    action = "/incr" if method == "POST" else ""
     lines = [
-        f"{method} /v1/keys/{key}{query} HTTP/1.1",
+        f"{method} /v1/keys/{key}{action}{query} HTTP/1.1",
         "Host: a",
         *before,
         *length,
@@ -200,19 +278,19 @@ async def test_the_lane_and_the_general_handlers_answer_alike(
     ]
     data = "\r\n".join(lines).encode() + (body if method == "PUT" else b"")
     one = await on_a_fresh_cache(http, data, in_lane=True)
-    left = http.service.stored(b"k")
+    left = [http.service.stored(key) for key in (b"k", b"n")]
     other = await on_a_fresh_cache(http, data, in_lane=False)
     assert (one.code, one.body) == (other.code, other.body)
     assert {**one.headers, "date": ""} == {**other.headers, "date": ""}
-    assert http.service.stored(b"k") == left
+    assert [http.service.stored(key) for key in (b"k", b"n")] == left
 
 
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.CREATED])
 async def test_they_tell_every_outcome_alike(http: Running, status: Status) -> None:
     http.service.fail_with = status
-    for client in ("curl", "wrk"):
-        one = await answered(http, COMMON[client], in_lane=True)
-        other = await answered(http, COMMON[client], in_lane=False)
+    for data in (COMMON["curl"], *(plain(line) for line in WRITES)):
+        one = await answered(http, data, in_lane=True)
+        other = await answered(http, data, in_lane=False)
         assert (one.code, one.body) == (other.code, other.body)
 
 
@@ -232,7 +310,7 @@ async def test_what_is_sent_ahead_waits_its_turn_and_order_is_kept(http: Running
     ("first", "codes"),
     [
         pytest.param(request("PUT", "/v1/keys/a", b"1", {}), [201, 200], id="in the lane"),
-        pytest.param(request("POST", "/v1/keys/n/incr", b"", {}), [200, 201], id="at aiohttp"),
+        pytest.param(request("PUT", "/v1/keys/n?flags=1", b"", {}), [201, 201], id="at aiohttp"),
     ],
 )
 async def test_a_flood_sent_ahead_is_read_no_further_than_the_backlog(

@@ -27,12 +27,12 @@ TAKEN_BACK = [
     request("GET", "/v1/cluster", None, {}),
     request("GET", "/nowhere", None, {}),
     request("HEAD", "/v1/keys/a", None, {}),
-    request("POST", "/v1/keys/n/incr", b"", {}),
+    request("POST", "/v1/keys/n/incr?by=%31", b"", {}),
     request("POST", "/v1/batch", BATCH, {}),
     request("POST", "/v1/batch", b"{", {}),
     request("GET", "/v1/keys/a?consistency=stale", None, {}),
     request("PUT", "/v1/keys/a?ttl=0", b"x", {}),
-    request("PUT", "/v1/keys/a", b"new", {"If-None-Match": "*"}),
+    request("PUT", "/v1/keys/a", b"new", {"If-Match": '"1", "2"'}),
     request("PUT", "/v1/keys/a", b"once", {"Idempotency-Key": "k-1", "Authorization": "Basic x"}),
     request("DELETE", "/v1/keys/a", b"a body", {}),
 ]
@@ -45,6 +45,7 @@ PLAIN = [
     request("GET", "/v1/keys/a", None, {}),
     request("PUT", "/v1/keys/a", b"value", {}),
     request("DELETE", "/v1/keys/a", None, {}),
+    request("POST", "/v1/keys/n/incr", None, {}),
 ]
 LAST = request("GET", "/v1/keys/a", None, {"Connection": "close"})
 
