@@ -1,4 +1,5 @@
-"""Decides key by key, while the run goes on, in a process of its own that runs when no other would.
+"""Decides key by key, while the run goes on, in a process of its own that runs when no other would,
+and what is left when it is over, with all processors.
 
 What was not decided when the time is up is undecided, never valid.
 """
@@ -23,6 +24,10 @@ from jepsen_like.checkers.models import CacheModel
 from jepsen_like.run.subjects import may_vanish
 from jepsen_like.run.system import System
 
+NICENESS: Final = 10
+"""When the run is over."""
+KEYS_EACH: Final = 100
+"""Fewer keys that are left are not worth one process more."""
 KEY_SECONDS: Final = 60.0
 """Of CPU time, for one key. Measured: milliseconds; seconds where many clients overlap on it for
 long."""
@@ -80,6 +85,7 @@ def judge(lines: list[str], first: int, rules: Rules, seconds: float = KEY_SECON
 class Stored:
     """The history of one key in a file: where its lines are, in bytes, and which is its first."""
 
+    key: str
     path: Path
     offset: int
     size: int
@@ -95,8 +101,8 @@ def judge_stored(stored: Stored, rules: Rules) -> Ruling:
 
 
 def _give_way() -> None:
-    """Run when nobody else would (sched(7), ``SCHED_IDLE``): what is under test comes first, and
-    there is time when it is over."""
+    """Run when nobody else would (sched(7), ``SCHED_IDLE``): what is under test comes first. There
+    is no way back from that without privileges."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
@@ -116,40 +122,43 @@ class Judge:
     _lines: int = 0
     _bytes: int = 0
     _pool: ProcessPoolExecutor | None = None
-    _pending: dict[Future[Ruling], str] = field(default_factory=dict)
+    _pending: dict[Future[Ruling], Stored] = field(default_factory=dict)
     _file: IO[bytes] | None = None
 
     def start(self) -> None:
         """Open the file and start the process."""
         self._file = self.path.open("wb")
-        # Not forked: a copy of a process with threads and an event loop is none of either.
-        self._pool = ProcessPoolExecutor(1, get_context("spawn"), _give_way)
+        self._pool = _pool(1, _give_way)
 
     def submit(self, operations: list[Operation]) -> None:
         """All operations of one key."""
         if not operations:
             return
-        assert self._file is not None and self._pool is not None
+        assert self._file is not None
         operations.sort(key=lambda x: x.start)
         text = "".join(operation.to_json() + "\n" for operation in operations).encode()
         self._file.write(text)
         self._file.flush()
-        key, stored = operations[0].key, Stored(self.path, self._bytes, len(text), self._lines)
+        stored = Stored(operations[0].key, self.path, self._bytes, len(text), self._lines)
         self._lines += len(operations)
         self._bytes += len(text)
+        self._hand_over(stored)
+
+    def _hand_over(self, stored: Stored) -> None:
+        assert self._pool is not None
         try:
             future = self._pool.submit(judge_stored, stored, self.rules)
         except BrokenProcessPool:
-            self.undecided.append(key)
+            self.undecided.append(stored.key)
             return
-        self._pending[future] = key
+        self._pending[future] = stored
 
     def collect(self) -> None:
         """Take the rulings that are there."""
         while self._pending and (future := next(iter(self._pending))).done():
-            key = self._pending.pop(future)
+            stored = self._pending.pop(future)
             if future.cancelled() or future.exception() is not None:
-                self.undecided.append(key)
+                self.undecided.append(stored.key)
                 continue
             ruling = future.result()
             self.rulings += 1
@@ -170,14 +179,22 @@ class Judge:
 
     async def finish(self, seconds: float) -> None:
         """Wait for all rulings, at most so long; what is missing then is undecided."""
-        assert self._file is not None and self._pool is not None
+        assert self._file is not None
         self._file.close()
+        self.collect()
+        left = list(self._pending.values())
+        self._end_pool()
+        if left:
+            processes = min(os.cpu_count() or 1, -(-len(left) // KEYS_EACH))
+            self._pool = _pool(processes, os.nice, NICENESS)
+            for stored in left:
+                self._hand_over(stored)
         deadline = time.monotonic() + seconds
         while self._pending and time.monotonic() < deadline:
             self.collect()
             await asyncio.sleep(0.02)
         self.collect()
-        self.undecided += self._pending.values()
+        self.undecided += [stored.key for stored in self._pending.values()]
         self._end_pool()
 
     def _end_pool(self) -> None:
@@ -186,3 +203,9 @@ class Judge:
             for process in (self._pool._processes or {}).values():
                 process.kill()  # it searches, and would be waited for
         self._pool.shutdown(cancel_futures=True)
+        self._pending.clear()
+
+
+def _pool(processes: int, prepare: Callable[..., object], *args: object) -> ProcessPoolExecutor:
+    # Not forked: a copy of a process with threads and an event loop is none of either.
+    return ProcessPoolExecutor(processes, get_context("spawn"), prepare, args)
