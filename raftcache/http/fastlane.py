@@ -2,11 +2,11 @@
 dictionary per request.
 
 Most requests of a busy cache look alike: ``GET``, ``PUT`` or ``DELETE`` of a key or ``POST`` of its
-``incr``, without a query other than ``ttl``, ``by`` and ``timeout``, writes with one condition at
-most and perhaps an ``Idempotency-Key``, the whole request in one read. One regular expression
-recognises those, and nothing else. What it does not recognise, down to a header it has not heard
-of, goes to aiohttp's parser as it came and is served by the general handlers. So the lane need not
-know what a malformed request is, and a test holds the two ways to the same answers.
+``incr``, with a time to live or a consistency and a timeout at most, writes with one condition and
+an ``Idempotency-Key`` at most, the whole request in one read. One regular expression recognises
+those, and nothing else. What it does not recognise, down to a header it has not heard of, goes to
+aiohttp's parser as it came and is served by the general handlers. So the lane need not know what a
+malformed request is, and a test holds the two ways to the same answers.
 
 Measured on one core at 64 connections over a service that answers after 0.5 ms: the CPU time of a
 request falls from 50 to 21 microseconds (GET) and from 65 to 30 (PUT).
@@ -36,27 +36,28 @@ from raftcache.ops import (
     Result,
     Set,
 )
-from raftcache.service import Service
+from raftcache.service import Consistency, Service
 from raftcache.units import parse_duration_ms
 
 _VALUE: Final = rb": [\x20-\x7e]*+\r\n"
 _DURATION: Final = rb"([0-9]{1,12}+(?:ms|[smhd])?+)"
 _REQUEST: Final = re.compile(
     rb"(GET|PUT|DELETE|POST) /v1/keys/((?:[\w.~:@!$&'()*+,;=/-]++|%[0-9A-Fa-f]{2})++)"
-    rb"(?:\?(?=[bt])(?:ttl=" + _DURATION + rb"|by=(-?[0-9]{1,19}+))?+"
-    rb"(?:(?(3)&)(?(4)&)timeout=" + _DURATION + rb")?+)?+"
+    rb"(?:\?(?:ttl=" + _DURATION + rb"|by=(-?[0-9]{1,19}+)"
+    rb"|consistency=(lease|stale)(?:(?<=stale)&max_staleness=" + _DURATION + rb")?+)?+"
+    rb"(?:(?:(?<=\?)|(?<!\?)&)timeout=" + _DURATION + rb")?+(?<!\?))?+"
     rb" HTTP/1\.1\r\n"
     rb"(?i:Host): [\x21-\x7e]*+\r\n"
     rb"(?:"
-    rb"(?(6)(?!))((?i:Content-Length): )([0-9]{1,15}+)\r\n"  # (?(6)(?!)): not a second time
-    rb"|(?(8)(?!))((?i:User-Agent)" + _VALUE + rb")"
-    rb"|(?(9)(?!))((?i:Content-Type)" + _VALUE + rb")"
+    rb"(?(8)(?!))((?i:Content-Length): )([0-9]{1,15}+)\r\n"  # (?(8)(?!)): not a second time
+    rb"|(?(10)(?!))((?i:User-Agent)" + _VALUE + rb")"
+    rb"|(?(11)(?!))((?i:Content-Type)" + _VALUE + rb")"
     rb"|(?i:Accept|Accept-Encoding|Accept-Language|Referer|X-[A-Za-z0-9-]++)"
     + _VALUE
     + rb"|(?i:Connection: keep-alive)\r\n"
-    rb"|(?(10)(?!))(?(11)(?!))(?i:If-Match): (\*|\"[1-9][0-9]{0,17}+\")\r\n"
-    rb"|(?(10)(?!))(?(11)(?!))(?i:If-None-Match): (\*)\r\n"
-    rb"|(?(12)(?!))(?i:Idempotency-Key): ([\x21-\x7e]++)\r\n"
+    rb"|(?(12)(?!))(?(13)(?!))(?i:If-Match): (\*|\"[1-9][0-9]{0,17}+\")\r\n"
+    rb"|(?(12)(?!))(?(13)(?!))(?i:If-None-Match): (\*)\r\n"
+    rb"|(?(14)(?!))(?i:Idempotency-Key): ([\x21-\x7e]++)\r\n"
     rb")*+\r\n"
 )
 """Possessive throughout: linear in its input, whatever that is."""
@@ -104,8 +105,8 @@ class FastLane:
         match = _REQUEST.match(data, 0, _LONGEST_HEAD)
         if match is None:
             return None
-        method, key, ttl, by, timeout, length = match.group(1, 2, 3, 4, 5, 7)
-        wanted, unwanted, token = match.group(10, 11, 12)
+        method, key, ttl, by, freshness, timeout, length = match.group(1, 2, 3, 4, 5, 7, 9)
+        wanted, unwanted, token = match.group(12, 13, 14)
         if method == b"POST":
             if not key.endswith(_INCR):
                 return None
@@ -125,7 +126,11 @@ class FastLane:
         if method == b"GET":
             if size > 0 or ttl or by or wanted or unwanted or token:
                 return None
+            if freshness:
+                return self._read(key, freshness, match.group(6), end, timeout_s)
             return self._submit("get", Get(key), end, timeout_s)
+        if freshness:
+            return None
         condition = _condition(wanted, unwanted)
         if method == b"PUT":
             ttl_ms = 0
@@ -148,6 +153,18 @@ class FastLane:
         if not INT64_MIN <= number <= INT64_MAX:
             return None
         return self._write("incr", Incr(key, number, condition), token, end, timeout_s)
+
+    def _read(
+        self, key: bytes, freshness: bytes, staleness: bytes | None, end: int, timeout_s: float
+    ) -> Plain:
+        """A read that is not linearizable."""
+        bound = None if staleness is None else parse_duration_ms(staleness.decode()) / 1000
+        consistency = Consistency.LEASE if freshness == b"lease" else Consistency.STALE
+        now = self._service.now()
+        plain = Plain("get", end, now)
+        future = self._service.read(key, now + timeout_s, consistency, bound)
+        future.add_done_callback(lambda future: plain.finish((future.result(),)))
+        return plain
 
     def _write(
         self,

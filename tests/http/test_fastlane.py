@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from raftcache.http.fastlane import FastLane
 from raftcache.machine import Machine
 from raftcache.ops import INT64_MAX, Condition, Delete, Get, Incr, Match, Once, Op, Set, Status
+from raftcache.service import Consistency
 
 COMMON = {
     "curl": b"GET /v1/keys/user:1 HTTP/1.1\r\nHost: 127.0.0.1:8001\r\nUser-Agent: curl/7.88.1\r\n"
@@ -47,6 +48,13 @@ QUERIES = {
     b"POST /v1/keys/k/incr?by=9223372036854775807&timeout=1s": (Incr(b"k", INT64_MAX), 1.0),
 }
 
+FRESHNESS = {
+    b"?consistency=lease": (Consistency.LEASE, None),
+    b"?consistency=stale": (Consistency.STALE, None),
+    b"?consistency=stale&max_staleness=250ms": (Consistency.STALE, 0.25),
+    b"?consistency=stale&max_staleness=0&timeout=1s": (Consistency.STALE, 0.0),
+}
+
 WRITES = {
     b"PUT /v1/keys/k": Set(b"k", b"abc"),
     b"DELETE /v1/keys/k": Delete(b"k"),
@@ -73,7 +81,14 @@ UNUSUAL = [
     b"GET /v1/keys/k?t HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /v1/keys/k? HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /v1/keys/k?ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET /v1/keys/k?consistency=stale HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?consistency=linearizable HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?consistency=staler HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?consistency=lease&max_staleness=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?max_staleness=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /v1/keys/k?consistency=stale&ttl=1s HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"HEAD /v1/keys/k?consistency=stale HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"DELETE /v1/keys/k?consistency=stale HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"POST /v1/keys/k/incr?consistency=lease HTTP/1.1\r\nHost: a\r\n\r\n",
     b"PUT /v1/keys/k?ttl=0 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
     b"PUT /v1/keys/k?ttl=999999999999d HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
     b"PUT /v1/keys/k?ttl=1s&ttl=1s HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
@@ -171,6 +186,16 @@ async def test_deadlines_times_to_live_and_counts_are_in_the_lane(
     assert asked == [((operation,), pytest.approx(timeout_s, abs=0.05))]
 
 
+@pytest.mark.parametrize("query", FRESHNESS)
+async def test_reads_that_may_be_older_are_in_the_lane(http: Running, query: bytes) -> None:
+    http.service.apply(Set(b"k", b"v"))
+    answer = await answered(http, plain(b"GET /v1/keys/k" + query), in_lane=True)
+    assert (answer.code, answer.body) == (200, b"v")
+    ((key, _, consistency, bound),) = http.service.reads
+    assert (key, consistency, bound) == (b"k", *FRESHNESS[query])
+    assert FastLane(http.service, SMALL).start(plain(b"GET /v1/keys/k" + query))
+
+
 @pytest.mark.parametrize("token", [b"", *TOKENS])
 @pytest.mark.parametrize("condition", [b"", *CONDITIONS])
 @pytest.mark.parametrize("line", WRITES)
@@ -248,8 +273,14 @@ HEADERS = st.sampled_from(
     method=st.sampled_from(["GET", "PUT", "DELETE", "POST"]),
     key=st.sampled_from(["k", "n", "a/b", "%6b", "%zz", "", "a b", "é"]) | st.text("k/%61?"),
     query=st.sampled_from(["", "?", "?ttl=5s", "?timeout=1s", "?ttl=1d&timeout=9s", "?by=-2"])
+    | st.sampled_from([query.decode() for query in FRESHNESS])
     | st.lists(
-        st.sampled_from(["ttl=", "timeout=", "by=", "&", "5", "0", "-", "s", "ms", "d", ".5"]),
+        st.sampled_from(
+            [
+                *("ttl=", "timeout=", "by=", "consistency=stale", "consistency=lease"),
+                *("max_staleness=", "&", "&", "5", "0", "-", "s", "ms", "d", ".5"),
+            ]
+        ),
         max_size=8,
     ).map(lambda parts: "?" + "".join(parts)),
     before=st.lists(HEADERS, max_size=3),
@@ -288,7 +319,8 @@ async def test_the_lane_and_the_general_handlers_answer_alike(
 @pytest.mark.parametrize("status", [status for status in Status if status is not Status.CREATED])
 async def test_they_tell_every_outcome_alike(http: Running, status: Status) -> None:
     http.service.fail_with = status
-    for data in (COMMON["curl"], *(plain(line) for line in WRITES)):
+    stale = plain(b"GET /v1/keys/k?consistency=stale")
+    for data in (COMMON["curl"], stale, *(plain(line) for line in WRITES)):
         one = await answered(http, data, in_lane=True)
         other = await answered(http, data, in_lane=False)
         assert (one.code, one.body) == (other.code, other.body)

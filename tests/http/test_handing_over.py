@@ -30,7 +30,7 @@ TAKEN_BACK = [
     request("POST", "/v1/keys/n/incr?by=%31", b"", {}),
     request("POST", "/v1/batch", BATCH, {}),
     request("POST", "/v1/batch", b"{", {}),
-    request("GET", "/v1/keys/a?consistency=stale", None, {}),
+    request("GET", "/v1/keys/a?consistency=linearizable", None, {}),
     request("PUT", "/v1/keys/a?ttl=0", b"x", {}),
     request("PUT", "/v1/keys/a", b"new", {"If-Match": '"1", "2"'}),
     request("PUT", "/v1/keys/a", b"once", {"Idempotency-Key": "k-1", "Authorization": "Basic x"}),
