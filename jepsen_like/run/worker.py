@@ -24,6 +24,9 @@ from jepsen_like.run.workloads import Chooser
 AVOIDED_S: Final = 1.0
 """How long a node that failed is left alone, unless all have."""
 BACKOFF_S: Final = (0.005, 0.05)
+"""Before an operation is asked again; twice as long each time."""
+MOST_BACKOFF_S: Final = 0.4
+"""Where all nodes are down, a hundred clients would keep one processor busy with asking them."""
 IDLE_S: Final = 0.01
 BEHIND_S: Final = 0.5
 """A worker that could not keep its rate does not make up for more than this."""
@@ -131,7 +134,7 @@ class Worker:
         if request.once:
             self._tokens += 1
             once = f"{shared.token}-{self._process % self._stride}-{self._tokens}"
-        doubt = False
+        doubt, attempts = False, 0
         while True:
             node, client = self._client()
             timeout_s = max(0.05, min(pace.attempt_s, over - time.monotonic()))
@@ -153,7 +156,8 @@ class Worker:
                 if full:
                     shared.meter.full_by_op[request.op] += 1
                 return False, None
-            await asyncio.sleep(self._draw.uniform(*BACKOFF_S))
+            attempts += 1
+            await asyncio.sleep(self._backoff_s(attempts))
 
     async def _do_batch(self, batch: Batch) -> None:
         """Each part is recorded as an operation of its own, under way for as long as the batch was.
@@ -198,7 +202,7 @@ class Worker:
         shared, pace = self._shared, self._shared.pace
         over = time.monotonic() + pace.operation_s
         ordered = shared.system.supports(self._protocol, "order")
-        left = parts
+        left, attempts = parts, 0
         while True:
             node, client = self._client()
             timeout_s = max(0.05, min(pace.attempt_s, over - time.monotonic()))
@@ -224,7 +228,14 @@ class Worker:
             left = [part for part in left if part.ok is False]
             if not left or time.monotonic() >= over or self.stopped:
                 return
-            await asyncio.sleep(self._draw.uniform(*BACKOFF_S))
+            attempts += 1
+            await asyncio.sleep(self._backoff_s(attempts))
+
+    def _backoff_s(self, attempts: int) -> float:
+        """After so many that failed."""
+        low, high = BACKOFF_S
+        most = min(high * 2 ** (attempts - 1), MOST_BACKOFF_S)
+        return self._draw.uniform(most * low / high, most)
 
     def _client(self) -> tuple[str, Client]:
         """Of any node that has not failed of late; of any at all when all have."""
