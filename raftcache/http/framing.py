@@ -18,9 +18,10 @@ _HEAD: Final = re.compile(
     rb"|(?i:Connection: keep-alive)\r\n"
     rb"|(?!(?i:Content-Length|Transfer-Encoding|Connection|Upgrade|Expect|Trailer|TE):)"
     rb"[\w!#$%&'*+.^`|~-]++: [\x20-\x7e]*+\r\n"
-    rb")*+\r\n"
+    rb")*\r\n"
 )
-"""Possessive throughout: linear in its input, whatever that is."""
+"""Linear in its input, whatever that is: no two alternatives take the same line, and runs of
+characters are possessive. The group is not, see ``fastlane``."""
 
 _LONGEST_HEAD: Final = 4096
 _LONGEST: Final = 65_536
