@@ -60,9 +60,9 @@ _REQUEST: Final = re.compile(
     rb"|(?(14)(?!))(?i:Idempotency-Key): ([\x21-\x7e]++)\r\n"
     rb")*\r\n"
 )
-"""Linear in its input, whatever that is: no two alternatives begin alike, and runs of characters are
-possessive. Groups are not: Python before 3.11.5 goes on where a repetition of a possessive one has
-failed, not where it began (gh-106052)."""
+"""Linear in its input, whatever that is: no two alternatives begin alike, and runs of characters
+are possessive. Groups are not: Python before 3.11.5 goes on where a repetition of a possessive one
+has failed, not where it began (gh-106052)."""
 
 _LONGEST_HEAD: Final = 4096
 _INCR: Final = b"/incr"

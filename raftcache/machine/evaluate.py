@@ -137,9 +137,9 @@ def _set(cache: Cache, op: Set, entry: Entry | None, version: int) -> Evaluated:
         return _invalid()
     if op.keep_ttl and ttl_ms:
         return _invalid()
-    if op.condition is not None and not holds(op.condition, entry):
-        return _refused(entry, op.get)
     deadline = cache.time_ms + ttl_ms if ttl_ms else 0
+    if op.condition is not None and not holds(op.condition, entry, deadline):
+        return _refused(entry, op.get)
     if op.keep_ttl and entry is not None:
         deadline = entry[2]
     before = entry[0] if op.get and entry is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from machine_strategies import configured, image, logs, simple
 
 from raftcache.machine import Machine
@@ -313,7 +313,12 @@ class Model:
         return result
 
 
+SOONER = Condition(Match.SOONER)
+EQUAL = (Set(b"a", b"", 1), Set(b"a", b"", 1, 0, SOONER), Set(b"a", b"", 0, 0, SOONER))
+
+
 @given(logs(simple))
+@example([Batch(now_ms=0, touched=(), ops=EQUAL)])
 def test_without_a_budget_every_answer_is_that_of_the_model(log: list[Batch]) -> None:
     machine, model = Machine(), Model()
     for batch in log:
