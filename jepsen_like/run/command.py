@@ -224,10 +224,15 @@ async def _play(run: Run) -> Outcome:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, run.stop)
+    before = gc.get_threshold()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    async with Progress(run, sys.stderr):
-        return await run.play()
+    try:
+        async with Progress(run, sys.stderr):
+            return await run.play()
+    finally:  # for whoever called this as a function
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def failed(name: str, message: str) -> int:
