@@ -8,7 +8,6 @@ so that a Ctrl-C in the terminal reaches the starter only, which stops them in o
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -25,6 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from raftcache.ports import free_ports
 
 HOST: Final = "127.0.0.1"
 REDIS_PORT: Final = 6379
@@ -308,15 +309,6 @@ def _ports(first: int, count: int, flag: str) -> list[int]:
                     f" {flag} 0 find free ones"
                 ) from None
     return ports
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def settings_toml(settings: dict[str, object], members: Sequence[tuple[str, ...]]) -> str:

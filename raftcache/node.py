@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import hashlib
 import signal
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftcache import __version__
+from raftcache import __version__, collector
 from raftcache.config import Settings, split_address
 from raftcache.metrics import GroupMetrics, Metrics
 from raftcache.ops import Configure, Get, Read, Result, Status, Write
@@ -39,8 +38,6 @@ DATA_FORMAT: Final = 2
 """Of data directories."""
 BALANCE_INTERVAL_S: Final = 2.0
 """How long a group's preferred leader must have been ready before leadership is handed to it."""
-GC_THRESHOLDS: Final = (100_000, 50, 100)
-"""Measured: with the collector's defaults p99 doubles under load."""
 
 _log = structlog.get_logger()
 
@@ -419,8 +416,7 @@ async def run(settings: Settings) -> None:
         if settings.resp_listen is not None:
             await redis.start(*settings.resp_listen)
         _log.info("serving", http=f"{host}:{port}", groups=sorted(node.replicas))
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        collector.settle()
         await stop.wait()
         _log.info("stopping")
         with contextlib.suppress(TimeoutError):

@@ -19,7 +19,7 @@ from measuring.wire import Address, WireRunning
 
 from peers import Peer, PeerError, Running, Setup, output_of
 from raftcache.bench.dialects import Dialect, HttpClient, http_message
-from raftcache.demo import free_ports
+from raftcache.ports import free_ports
 
 SHARED_MEMORY = Path("/dev/shm")
 QUOTA_BYTES = 8 * 1024**3

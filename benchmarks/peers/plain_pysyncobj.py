@@ -17,7 +17,7 @@ import msgspec
 from measuring.servers import HOST, Servers
 
 from peers import Load, Peer, PeerError, Running, Setup, Through
-from raftcache.demo import free_ports
+from raftcache.ports import free_ports
 
 PROGRAM = Path(measuring.__file__).with_name("pysyncobj_program.py")
 API = "its own API"

@@ -17,7 +17,7 @@ from measuring.wire import WireRunning
 
 from peers import Peer, Running, Setup, output_of
 from raftcache.bench.dialects import DIALECTS, Dialect, RespClient, resp_command, resp_request
-from raftcache.demo import free_ports
+from raftcache.ports import free_ports
 
 WAIT_TIMEOUT_MS = 5_000
 

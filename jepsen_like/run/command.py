@@ -22,12 +22,11 @@ from jepsen_like.run.system import Options, StartError, System
 from jepsen_like.run.systems import SYSTEMS, make
 from jepsen_like.sim import schedules
 from jepsen_like.sim.faults import Fault, expand
+from raftcache import collector
 from raftcache.partition import MAX_GROUPS
+from raftcache.ports import PortsError
 
 NODES: Final = (1, 3, 5)
-GC_THRESHOLDS: Final = (100_000, 50, 100)
-"""What a run makes, it keeps for half a minute. Measured: with the collector's defaults, 8 % of
-its time went into looking at that."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -211,7 +210,7 @@ def command(arguments: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(_play(run))
-    except StartError as error:
+    except (StartError, PortsError) as error:
         return failed("run", str(error))
     facts = report.facts(arguments.system, system, plan, outcome, started)
     report.write(out, facts, outcome)
@@ -225,8 +224,8 @@ async def _play(run: Run) -> Outcome:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, run.stop)
     before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    # What a run makes, it keeps for half a minute: 8 % of its time went into looking at that.
+    collector.settle()
     try:
         async with Progress(run, sys.stderr):
             return await run.play()

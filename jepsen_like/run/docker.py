@@ -25,9 +25,10 @@ from typing import Final
 import raftcache
 from jepsen_like.run.local import LOG_RETENTION, SMALL, TIMEOUT, Raftcache
 from jepsen_like.run.processes import STOP_TIMEOUT_S
-from jepsen_like.run.proxy import HOST, free_ports
+from jepsen_like.run.proxy import HOST
 from jepsen_like.run.system import FaultKind, Link, Options, StartError
 from raftcache.config.settings import ENV_PREFIX
+from raftcache.ports import free_ports
 
 COMPOSE: Final = Path(raftcache.__file__).parents[1] / "docker" / "compose.yaml"
 MOST_NODES: Final = 5

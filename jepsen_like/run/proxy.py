@@ -18,20 +18,18 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
-from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link, StartError
+from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link
+from raftcache.ports import free_ports
 
 HOST: Final = "127.0.0.1"
 HIGH_WATER_BYTES: Final = 1024 * 1024
 """So much may be on its way in one direction of one connection before the sender is held back."""
 RETRANSMISSION_S: Final = 0.2
 """Linux's least retransmission timeout: what a lost packet costs."""
-LOWEST_PORT: Final = 10_000
-OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ABORT: Final = struct.pack("ii", 1, 0)
 _EOF: Final = b""
 
@@ -422,26 +420,3 @@ class Pipe:
         self._closed = True
         self._queue.clear()
         self._direction.pipes.pop(self, None)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different, and below those that the kernel gives to outgoing
-    connections: a node that is down for a while must find its port free when it comes back."""
-    try:
-        first_outgoing = int(OUTGOING_PORTS.read_text().split()[0])
-    except OSError:
-        first_outgoing = 32768
-    candidates = list(range(min(LOWEST_PORT, first_outgoing - 1000), first_outgoing))
-    random.SystemRandom().shuffle(candidates)
-    found: list[int] = []
-    with ExitStack() as stack:
-        for port in candidates:
-            if len(found) == count:
-                break
-            probe = stack.enter_context(socket.socket())
-            with suppress(OSError):
-                probe.bind((HOST, port))
-                found.append(port)
-    if len(found) < count:
-        raise StartError(f"there are no {count} free ports on {HOST}")
-    return found

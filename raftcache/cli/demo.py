@@ -101,6 +101,7 @@ def demo(
     if memory and data_dir is not None:
         raise typer.BadParameter("--memory and --data-dir exclude each other")
     from raftcache.demo import DemoError, Plan
+    from raftcache.ports import PortsError
 
     settings = {"max_memory": max_memory, "policy": policy}
     given = {name: value for name, value in settings.items() if value is not None}
@@ -108,7 +109,7 @@ def demo(
     _on_signals(_raise_stop)
     try:
         status = _play(plan, run)
-    except DemoError as error:
+    except (DemoError, PortsError) as error:
         for line in str(error).splitlines():
             typer.echo(f"raftcache demo: {line}", err=True)
         status = 1

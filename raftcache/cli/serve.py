@@ -88,6 +88,9 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _serve(
     config: Path | None, until_stdin_closes: bool, flags: dict[str, str | bool | None]
 ) -> None:
+    from raftcache import collector
+
+    collector.look_seldom()  # Imports make much that stays.
     from raftcache.config import SettingsError, load
 
     try:

@@ -23,7 +23,8 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from raftcache.demo import Cluster, Plan, free_ports
+from raftcache.demo import Cluster, Plan
+from raftcache.ports import free_ports
 from tests.programs import program
 
 DOCKER = Path(__file__).parents[2] / "docker"

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from raftcache.config import Member, Settings
-from raftcache.demo import free_ports
 from raftcache.limits import Limits
 from raftcache.node import Node
+from raftcache.ports import free_ports
 from raftcache.resp import RespServer
 from raftcache.runtime import AsyncioRuntime
 from tests.programs import program
