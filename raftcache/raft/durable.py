@@ -56,8 +56,10 @@ RETRY_S: Final = 0.25
 """After a second failed write in a row the next one is tried this much later."""
 STORE_RETRY_S: Final = 5.0
 """After a snapshot that could not be stored the next one is tried so much later."""
-SNAPSHOT_AFTER_BYTES: Final = 64 * 1024 * 1024
-"""A log longer than this since the last snapshot, and than twice that, makes the next one due."""
+SNAPSHOT_AFTER_BYTES: Final = 16 * 1024 * 1024
+"""A log longer than this since the last snapshot, and than twice that, makes the next one due. What
+is in the log is done again, entry by entry, at the next start. Measured after 900,000 overwrites of
+10,000 keys: three nodes start in 2.5 s; with 64 MB in 5.4 s, and writes cost no less."""
 BLOCK_SHARE: Final = 4
 """A block takes at most this part of a segment, unless one record takes more."""
 _LIST_BYTES: Final = 5
