@@ -5,7 +5,6 @@ from typing import Final
 
 THRESHOLDS: Final = (100_000, 50, 100)
 """Measured: with Python's defaults a start takes a tenth more CPU, and p99 under load doubles."""
-_NEVER: Final = 1_000_000_000
 
 
 def look_seldom() -> None:
@@ -13,10 +12,7 @@ def look_seldom() -> None:
     gc.set_threshold(*THRESHOLDS)
 
 
-def settle(*, young_only: bool = False) -> None:
-    """From now on, and never at what was made until now. ``young_only``: nor at what was alive when
-    it was looked at first, for a process that keeps much for some time and makes few cycles."""
+def settle() -> None:
+    """From now on, and never at what was made until now."""
     gc.freeze()
     look_seldom()
-    if young_only:
-        gc.set_threshold(THRESHOLDS[0], _NEVER, _NEVER)

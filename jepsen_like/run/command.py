@@ -22,11 +22,11 @@ from jepsen_like.run.system import Options, StartError, System
 from jepsen_like.run.systems import SYSTEMS, make
 from jepsen_like.sim import schedules
 from jepsen_like.sim.faults import Fault, expand
-from raftcache import collector
 from raftcache.partition import MAX_GROUPS
 from raftcache.ports import PortsError
 
 NODES: Final = (1, 3, 5)
+COLLECT_EVERY_S: Final = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -223,16 +223,25 @@ async def _play(run: Run) -> Outcome:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, run.stop)
-    before = gc.get_threshold()
-    # What a run makes, it keeps for half a minute. Looking at all of that at once held clients and
-    # proxies up for 0.3 to 0.5 s, once or twice a minute.
-    collector.settle(young_only=True)
+    gc.freeze()
+    gc.disable()
+    collector = loop.create_task(_collect_the_young())
     try:
         async with Progress(run, sys.stderr):
             return await run.play()
     finally:  # for whoever called this as a function
-        gc.set_threshold(*before)
+        collector.cancel()
+        gc.enable()
         gc.unfreeze()
+
+
+async def _collect_the_young() -> None:
+    """Python's collector, left to itself, starts when enough was made and not yet freed. What a run
+    makes, it frees half a minute later, so that this was seldom the case, and millions of objects
+    were waiting then: clients and proxies stood still for 0.2 to 0.4 s, once or twice a minute."""
+    while True:
+        await asyncio.sleep(COLLECT_EVERY_S)
+        gc.collect(0)
 
 
 def failed(name: str, message: str) -> int:
