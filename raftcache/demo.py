@@ -25,9 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from raftcache.ports import free_ports
+from raftcache.ports import HOST, free_ports
 
-HOST: Final = "127.0.0.1"
 REDIS_PORT: Final = 6379
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 15.0

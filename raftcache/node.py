@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import signal
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from raftcache import __version__, collector
+from raftcache import __version__
 from raftcache.config import Settings, split_address
 from raftcache.metrics import GroupMetrics, Metrics
 from raftcache.ops import Configure, Get, Read, Result, Status, Write
@@ -416,7 +417,7 @@ async def run(settings: Settings) -> None:
         if settings.resp_listen is not None:
             await redis.start(*settings.resp_listen)
         _log.info("serving", http=f"{host}:{port}", groups=sorted(node.replicas))
-        collector.settle()
+        gc.freeze()
         await stop.wait()
         _log.info("stopping")
         with contextlib.suppress(TimeoutError):

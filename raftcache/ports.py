@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-_HOST: Final = "127.0.0.1"
+HOST: Final = "127.0.0.1"
 LOWEST_PORT: Final = 10_000
 OUTGOING_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 """Its first number is the lowest port the kernel gives to outgoing connections."""
@@ -37,12 +37,12 @@ def free_ports(count: int) -> list[int]:
                 break
             probe = socket.socket()
             try:
-                probe.bind((_HOST, port))
+                probe.bind((HOST, port))
             except OSError:
                 probe.close()
             else:
                 stack.enter_context(probe)
                 found.append(port)
     if len(found) < count:
-        raise PortsError(f"there are no {count} free ports on {_HOST}")
+        raise PortsError(f"there are no {count} free ports on {HOST}")
     return found

@@ -1,13 +1,16 @@
 """Ports of nodes that may be started again."""
 
+from __future__ import annotations
+
 import socket
+from pathlib import Path
 
 import pytest
 
 from raftcache import ports
 
 
-def test_ports_are_different_free_and_never_those_of_outgoing_connections():
+def test_ports_are_different_free_and_never_those_of_outgoing_connections() -> None:
     lowest_outgoing = int(ports.OUTGOING_PORTS.read_text().split()[0])
     found = ports.free_ports(20)
     assert len(set(found)) == 20
@@ -17,7 +20,7 @@ def test_ports_are_different_free_and_never_those_of_outgoing_connections():
             listener.bind(("127.0.0.1", port))
 
 
-def test_a_port_in_use_is_not_offered(tmp_path, monkeypatch):
+def test_a_port_in_use_is_not_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (taken,) = ports.free_ports(1)
     monkeypatch.setattr(ports, "LOWEST_PORT", taken)
     limit = tmp_path / "ip_local_port_range"
@@ -31,7 +34,7 @@ def test_a_port_in_use_is_not_offered(tmp_path, monkeypatch):
     assert other < taken
 
 
-def test_too_few_ports_are_said(tmp_path, monkeypatch):
+def test_too_few_ports_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "ip_local_port_range"
     limit.write_text("10010\t60999\n")
     monkeypatch.setattr(ports, "OUTGOING_PORTS", limit)
@@ -40,5 +43,5 @@ def test_too_few_ports_are_said(tmp_path, monkeypatch):
         ports.free_ports(3)
 
 
-def _refuse(*address):
+def _refuse(*address: object) -> None:
     raise OSError("address already in use")

@@ -23,7 +23,6 @@ from jepsen_like.run.systems import SYSTEMS, make
 from jepsen_like.sim import schedules
 from jepsen_like.sim.faults import Fault, expand
 from raftcache.partition import MAX_GROUPS
-from raftcache.ports import PortsError
 
 NODES: Final = (1, 3, 5)
 COLLECT_EVERY_S: Final = 0.2
@@ -210,7 +209,7 @@ def command(arguments: argparse.Namespace) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(_play(run))
-    except (StartError, PortsError) as error:
+    except StartError as error:
         return failed("run", str(error))
     facts = report.facts(arguments.system, system, plan, outcome, started)
     report.write(out, facts, outcome)

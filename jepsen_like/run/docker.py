@@ -25,10 +25,9 @@ from typing import Final
 import raftcache
 from jepsen_like.run.local import LOG_RETENTION, SMALL, TIMEOUT, Raftcache
 from jepsen_like.run.processes import STOP_TIMEOUT_S
-from jepsen_like.run.proxy import HOST
+from jepsen_like.run.proxy import free_addresses
 from jepsen_like.run.system import FaultKind, Link, Options, StartError
 from raftcache.config.settings import ENV_PREFIX
-from raftcache.ports import free_ports
 
 COMPOSE: Final = Path(raftcache.__file__).parents[1] / "docker" / "compose.yaml"
 MOST_NODES: Final = 5
@@ -91,8 +90,7 @@ class DockerNetwork:
     async def open(self, nodes: Sequence[str], services: Sequence[str]) -> None:
         """Find free ports, at which the nodes are published."""
         places = [(node, service) for node in nodes for service in services if service != "peer"]
-        for place, port in zip(places, free_ports(len(places)), strict=True):
-            self._clients[place] = (HOST, port)
+        self._clients = free_addresses(places)
 
     def listen(self, node: str, service: str) -> tuple[str, int]:
         """Within the container."""

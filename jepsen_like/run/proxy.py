@@ -22,10 +22,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
-from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link
-from raftcache.ports import free_ports
+from jepsen_like.run.system import HEALTHY, Cut, FaultKind, Link, StartError
+from raftcache.ports import HOST, PortsError, free_ports
 
-HOST: Final = "127.0.0.1"
 HIGH_WATER_BYTES: Final = 1024 * 1024
 """So much may be on its way in one direction of one connection before the sender is held back."""
 RETRANSMISSION_S: Final = 0.2
@@ -77,8 +76,7 @@ class ProxyNetwork:
         """Find free ports for the nodes, and listen for each pair of them."""
         loop = asyncio.get_running_loop()
         places = [(node, service) for node in nodes for service in services]
-        for place, port in zip(places, free_ports(len(places)), strict=True):
-            self._listens[place] = (HOST, port)
+        self._listens = free_addresses(places)
         for source in nodes:
             for target in nodes:
                 if source == target:
@@ -420,3 +418,12 @@ class Pipe:
         self._closed = True
         self._queue.clear()
         self._direction.pipes.pop(self, None)
+
+
+def free_addresses(places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, int]]:
+    """For each service of a node an address of loopback that it keeps. ``StartError``."""
+    try:
+        ports = free_ports(len(places))
+    except PortsError as error:
+        raise StartError(str(error)) from error
+    return {place: (HOST, port) for place, port in zip(places, ports, strict=True)}

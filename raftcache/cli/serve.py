@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -24,6 +25,9 @@ RAFTCACHE_MAX_MEMORY) or as a key of a TOML file (max_memory). A flag wins over 
 environment over the file. The secret has no flag: set RAFTCACHE_SECRET.
 """
 
+GC_THRESHOLDS = (100_000, 50, 100)
+"""Measured: with the collector's defaults the imports of a node take a tenth more CPU time, and p99
+under load doubles."""
 GRACE_AFTER_ORPHANED_S = 20.0
 OTHER_OPEN_FILES = 1_000
 """Kept for connections that are no Redis client's, and files."""
@@ -88,9 +92,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 def _serve(
     config: Path | None, until_stdin_closes: bool, flags: dict[str, str | bool | None]
 ) -> None:
-    from raftcache import collector
-
-    collector.look_seldom()  # Imports make much that stays.
+    gc.set_threshold(*GC_THRESHOLDS)
     from raftcache.config import SettingsError, load
 
     try:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, cast
 
 from jepsen_like.run.namespaces import Namespaces
-from jepsen_like.run.proxy import HOST, Connection, ProxyNetwork, _Direction
+from jepsen_like.run.proxy import Connection, ProxyNetwork, _Direction
 from jepsen_like.run.system import HEALTHY, Network, Options, StartError
+from raftcache.ports import HOST
 
 DOMAIN: Final = "jepsen.invalid"
 """Names of nodes end so; nothing else has such a name (RFC 2606)."""
