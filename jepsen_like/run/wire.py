@@ -59,6 +59,7 @@ class Connection:
             raise
         finally:
             timer.cancel()
+            del answer  # What it raises knows this frame: a circle, with all that the caller holds.
 
     def abort(self) -> None:
         """Drop the connection; the next request makes a new one."""
@@ -111,8 +112,9 @@ class _Stream(asyncio.Protocol):
         self._fail(f"connection lost: {exc!r}")
 
     def _fail(self, why: str) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(Unknown(why))
+        waiting, self._answer = self._answer, None
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(Unknown(why))
 
     def abort(self) -> None:
         self.lost = True

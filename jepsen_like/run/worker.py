@@ -213,7 +213,7 @@ class Worker:
             try:
                 results = await client.invoke("batch", "", asked, timeout_s)
             except (Refused, Unknown) as failure:
-                results = [failure] * len(left)
+                results = [failure.with_traceback(None)] * len(left)  # it would know this frame
             except ValueError as error:
                 shared.wrong(f"{node}: {error} to a batch {asked}")
                 return
