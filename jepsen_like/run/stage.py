@@ -80,6 +80,9 @@ class Stage:
         self._links: dict[Pair, list[Link]] = {}
         self._down: dict[str, int] = dict.fromkeys(system.nodes, 0)
         """How many faults keep a node down."""
+        self._falls: dict[str, int] = dict.fromkeys(system.nodes, 0)
+        """How often a node was taken down: who waits for it to serve waits no longer than until it
+        is taken down anew, which another fault may do, and undo, between two looks."""
         self._paused: dict[str, int] = dict.fromkeys(system.nodes, 0)
         self._full: dict[str, int] = dict.fromkeys(system.nodes, 0)
         """How many faults leave no space on a node's disk."""
@@ -162,6 +165,7 @@ class Stage:
         waits until they serve."""
         for node in nodes:
             self._down[node] += 1
+            self._falls[node] += 1
             self._away.add(node)
         self._look()
         end = self.system.terminate if gently else self.system.kill
@@ -171,17 +175,27 @@ class Stage:
         finally:
             for node in nodes:
                 self._down[node] -= 1
-            up = [node for node in nodes if not self._down[node]]
-            await asyncio.gather(*(self.system.launch(node) for node in up))
-            await asyncio.gather(*(self.back(node) for node in up))
+            up = [(node, self._falls[node]) for node in nodes if not self._down[node]]
+            await asyncio.gather(*(self._launch(node, fall) for node, fall in up))
+            await asyncio.gather(*(self._back(node, fall) for node, fall in up))
+
+    async def _launch(self, node: str, fall: int) -> None:
+        """Start a node, unless it was taken down anew since that fall."""
+        if self._falls[node] == fall:
+            await self.system.launch(node)
 
     async def back(self, node: str) -> None:
-        """Wait until a node serves and has all its data, or is wanted down again."""
+        """Wait until a node serves and has all its data, or is taken down."""
+        if not self._down[node]:
+            await self._back(node, self._falls[node])
+
+    async def _back(self, node: str, fall: int) -> None:
+        """The same, or until it is taken down anew since that fall."""
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._down[node] and not await self.system.ready(node):
+        while self._falls[node] == fall and not await self.system.ready(node):
             if self._disturbed():  # other faults are in the way
                 deadline = time.monotonic() + READY_TIMEOUT_S
-            if self._down[node]:
+            if self._falls[node] != fall:
                 return  # while it was asked
             if self._full[node] and not self.system.running(node):
                 await self.system.launch(node)  # as a supervisor does, until there is space
@@ -189,7 +203,7 @@ class Stage:
                 self._violation("no recovery", f"{node} does not serve again")
                 return
             await asyncio.sleep(LOOK_S)
-        if not self._down[node]:
+        if self._falls[node] == fall:
             self._away.discard(node)
             self._lost.discard(node)
             self._look()
