@@ -13,6 +13,7 @@ from measuring.wire import Address, WireRunning
 from peers import Peer, PeerError, Running, Setup
 from raftcache.bench.dialects import DIALECTS
 from raftcache.demo import Cluster, DemoError, Plan, cluster_status
+from raftcache.ports import PortsError
 
 MAX_MEMORY = "2gb"
 COMPILED = Path(__file__).parents[2] / ".venv" / "compiled"
@@ -57,7 +58,7 @@ class Raftcache(Peer):
                     pipelines=self.pipelines,
                     redis_benchmark=self.redis_benchmark,
                 )
-        except DemoError as error:
+        except (DemoError, PortsError) as error:
             raise PeerError(f"raftcache: {error}") from error
 
 

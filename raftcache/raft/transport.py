@@ -226,20 +226,15 @@ class GroupTransport:
                 self.announce_commit_to(node)
 
     def _send_append(self, node: str, message: dict[str, Any]) -> None:
+        """With PySyncObj's heartbeats only: entries usually leave by ``offer``."""
+        if self._thrift.waits(node):
+            return  # it takes for sent what was put off
         term, previous = message["term"], message["prevLogIdx"]
         entries: list[Entry] = message["entries"]
-        if self._thrift.waits(node):
-            # PySyncObj takes for sent what was put off.
-            if entries and not self._may_wait(node, entries):
-                self._send_rest(node)
-            return
         on_its_way = self._on_its_way(node, term, previous)
         if on_its_way:
             entries = entries[on_its_way:]
             previous += on_its_way
-        steady = self._sent.get(node) == (term, previous)
-        if entries and steady and self._may_wait(node, entries):
-            return
         commit, now = message["commit_index"], self._runtime.now()
         if entries:
             self._sent[node] = (term, entries[-1][1])
