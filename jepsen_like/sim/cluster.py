@@ -24,6 +24,7 @@ from jepsen_like.sim.scheduler import Process, Scheduler
 from raftcache.config import Member, Settings
 from raftcache.node import Node
 from raftcache.raft import durable, segments, wire
+from raftcache.raft import group as raft_group
 from raftcache.raft.durable import CorruptJournalError
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
@@ -188,6 +189,7 @@ class Cluster:
         self._retention_bytes = draw.randint(200, 5_000) if self._small else None
         self._snapshot_bytes = draw.randint(2_000, 50_000) if self._small else 64 * 1024 * 1024
         self._segment_bytes = draw.randint(4_096, 40_000) if self._small else 256 * 1024
+        self._apply_entries = 1 + self._snapshot_bytes % 40 if self._small else 1000
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}
         self.small_memory = groups > 1 and draw.random() < 0.3
         """Whether entries are evicted for want of memory."""
@@ -215,6 +217,7 @@ class Cluster:
         )
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         segments.SEGMENT_BYTES = self._segment_bytes  # type: ignore[misc]
+        raft_group.APPLY_ENTRIES = self._apply_entries  # type: ignore[misc]
         try:
             node = self._node_type(settings, runtime, self._retention_bytes, self)
         except Exception as error:

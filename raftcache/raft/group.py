@@ -34,6 +34,11 @@ from raftcache.runtime import Runtime
 TRANSFER_LIMIT: Final = 2.0
 """A transfer that takes longer than this many election timeouts is given up."""
 _TRIM_SLACK: Final = 1.25
+APPLY_ENTRIES: Final = 1000
+APPLY_BYTES: Final = 256 * 1024
+"""No more of the log is applied in one turn of the event loop. A replica may have much of it to
+apply, after a restart all that follows its snapshot, and a leader that hears nobody meanwhile steps
+down."""
 CLOSE_ENTRIES: Final = 16
 """A replica that is further behind its leader sends reads on."""
 
@@ -465,10 +470,12 @@ class RaftGroup:
         if not engine.others:
             # Nobody's acknowledgement stands between a lone leader and its disk.
             limit = min(limit, journal.durable_index)
-        while self.applied_index < limit:
+        until, left = min(limit, self.applied_index + APPLY_ENTRIES), APPLY_BYTES
+        while self.applied_index < until and left > 0:
             index = self.applied_index + 1
             entry = journal.at(index)
             assert entry is not None
+            left -= len(entry[0])
             self.applied_index = index
             proposal = self._proposal_at(index, entry[2])
             if entry[0][:1] == COMMAND:
@@ -476,6 +483,8 @@ class RaftGroup:
                 result = self._machine.apply(index, memoryview(entry[0])[1:], hint)
                 if proposal is not None:
                     proposal.done(Outcome.APPLIED, result)
+        if self.applied_index < limit:
+            self.schedule()
         if journal.snapshot_due:
             self._runtime.spawn(self.snapshots.store(), f"store snapshot {self.group}")
         if self._log_too_long:

@@ -636,6 +636,25 @@ def test_a_snapshot_is_due_when_the_segment_has_grown(
     assert not journal.snapshot_due, "the state is large: it is worth more of the log"
 
 
+def test_a_snapshot_is_due_sooner_when_the_last_one_was_long_ago(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durable, "SNAPSHOT_AFTER_BYTES", 4000)
+    journal = machine.open()
+    fill(journal, b"x" * 600, b"x" * 600)
+    machine.run(durable.SNAPSHOT_APART_S - 1)
+    assert not journal.snapshot_due
+    machine.run(2.0)
+    assert journal.snapshot_due, "a quarter is enough"
+    machine.store(journal, snapshot_at(journal, journal.last_index), b"s")
+    machine.run()
+    fill(journal, b"x" * 1800)
+    machine.run(1.0)
+    assert not journal.snapshot_due, "one was stored just now"
+    machine.run(durable.SNAPSHOT_APART_S)
+    assert journal.snapshot_due
+
+
 def test_a_snapshot_overtaken_by_the_leaders_compacts_nothing(machine: Machine) -> None:
     """The log that ours goes with is void."""
     journal = machine.open()

@@ -6,11 +6,12 @@ PySyncObj reports failures for what may still happen, and sometimes nothing at a
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
 from raftcache.raft import wire
-from raftcache.raft.group import Outcome
+from raftcache.raft.group import APPLY_ENTRIES, Outcome, RaftGroup
 from raftcache.raft.options import RaftOptions
 
 from .harness import Cluster, Proposal, outcomes
@@ -302,6 +303,44 @@ def test_a_restarted_cluster_has_everything(seed: int = 3) -> None:
     c.elect()
     c.converge()
     assert c["b"].state == [b"%d" % i for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("payloads", "most"),
+    [
+        ([b"%d" % i for i in range(2500)], APPLY_ENTRIES),
+        ([b"%d" % i * 150_000 for i in range(6)], 3),  # two of them, and a no-op
+    ],
+    ids=["many", "large"],
+)
+def test_a_long_log_is_applied_in_several_turns(payloads: list[bytes], most: int) -> None:
+    """Others are heard in between: a leader that hears nobody steps down."""
+    c = Cluster(durable=True)
+    c.write(c.elect().name, *payloads)
+    c.converge()
+    for name in c.names:
+        c.crash(name, power=True)
+    turns: dict[str, list[int]] = {}
+    for name in c.names:
+        group = c.start(name).group
+        turns[name] = applied = [group.applied_index]
+        tick = group.engine.tick
+
+        def counted(
+            group: RaftGroup = group, applied: list[int] = applied, tick: Callable[[], None] = tick
+        ) -> None:
+            applied.append(group.applied_index)
+            tick()
+
+        group.engine.tick = counted  # type: ignore[method-assign]
+    c.elect()
+    c.converge()
+    c.flow(0.1)
+    for name, applied in turns.items():
+        assert c[name].state == payloads
+        applied.append(c[name].group.applied_index)
+        assert applied[-1] - applied[0] >= len(payloads)
+        assert max(after - before for before, after in pairwise(applied)) <= most
 
 
 # -- turns for nothing
