@@ -14,7 +14,9 @@ since. Hence:
   leader that was slow;
 - of the readings of one term, which come from one clock that is never set back, the one that took
   the least time on its way counts, less what this node's clock may have gained since;
-- what has been applied was stamped in the past (``reach``): forward only;
+- what has been applied was stamped in the past (``reach``): forward only, and only until the leader
+  is heard again. After a restart a follower may have applied the end of the log before its leader
+  has; kept, its lead would be that of the next leader, over entries stamped by this one;
 - a snapshot replaces the log, and with it everything known (``restart``).
 
 Time is milliseconds since the group began. It does not go on while no replica runs.
@@ -39,6 +41,8 @@ class GroupClock:
         self._kept_per_s = 1000.0 * (1.0 - max_drift)
         self._base_ms, self._at = 0.0, now()
         self._term = _NO_TERM
+        self._heard_ms, self._heard_at = self._base_ms, self._at
+        """What the leader of that term has been heard to read, and when."""
 
     def now_ms(self) -> int:
         """The time of the group."""
@@ -49,8 +53,9 @@ class GroupClock:
         replica's now is, or longer."""
         now, reading = self._now(), float(min(reading_ms, MAX_READING_MS))
         if term == self._term:
-            reading = max(reading, self._base_ms + (now - self._at) * self._kept_per_s)
+            reading = max(reading, self._heard_ms + (now - self._heard_at) * self._kept_per_s)
         self._base_ms, self._at, self._term = reading, now, term
+        self._heard_ms, self._heard_at = reading, now
 
     def reach(self, time_ms: int) -> None:
         """Machine time is ``time_ms``: the clock is not behind it."""

@@ -262,3 +262,24 @@ def test_machine_time_never_runs_faster_than_time(seed: int) -> None:
     watch.stamp(c.leader)
     c.converge(30.0)
     assert watch.leaps_ms() <= TICK_MS
+
+
+def test_a_follower_that_applies_before_its_leader_does_not_stay_ahead_of_it() -> None:
+    """After a restart both apply the log anew, each as fast as it can. Until the leader has reached
+    the log's end its readings, and so its stamps, are those of the snapshot and the time since."""
+    now = 0.0
+    clock = GroupClock(lambda: now, 0.0)
+    clock.heard(1, 1000)
+    now = 0.1
+    clock.reach(5000)
+    assert clock.now_ms() == 5000
+    now = 0.3
+    clock.heard(1, 1300)
+    assert clock.now_ms() == 1300, "what the leader stamps now must not be in the past here"
+    now = 0.5
+    clock.reach(5000)
+    clock.heard(1, 5000)
+    assert clock.now_ms() == 5000, "the leader has reached it, too"
+    now = 0.6
+    clock.heard(1, 5050)
+    assert clock.now_ms() == 5100, "of one term the quickest reading counts"
