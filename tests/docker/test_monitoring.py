@@ -147,15 +147,14 @@ def test_every_metric_that_is_used_is_one_that_a_node_shows(cluster: Cluster) ->
 
 def test_prometheus_finds_something_for_every_panel(cluster: Cluster, tmp_path: Path) -> None:
     with prometheus(cluster, tmp_path) as url:
-        until(lambda: len(query(url, "up == 1")) == len(NODES), "all nodes are scraped")
+        # A rate needs two scrapes, and what it is the rate of between them.
+        scraped = "count_over_time(up[1m]) >= 2"
+        until(lambda: len(query(url, scraped)) == len(NODES), "all nodes are scraped twice")
         load(cluster)
-        # A rate needs two scrapes.
-        until(lambda: query(url, "sum(rate(raftcache_group_hits_total[10s])) > 0"), "a rate")
         for title, target in TARGETS:
-            found = query(url, plain(target["expr"]))
-            values = [float(each["value"][1]) for each in found]
-            # No quotient of nothing by nothing, but for nodes that lead no group.
-            assert any(value == value for value in values), (title, target["expr"], found)
+            expression = plain(target["expr"])
+            until(lambda x=expression: has_number(query(url, x)), f"{title}: {expression}")
+            found = query(url, expression)
             wanted = set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]))
             assert all(wanted <= set(each["metric"]) for each in found), (title, found)
         (group,) = ask(url, "rules")["groups"]
@@ -166,6 +165,12 @@ def test_prometheus_finds_something_for_every_panel(cluster: Cluster, tmp_path: 
         variable = DASHBOARD["templating"]["list"][0]["query"]["query"]
         assert variable == "label_values(raftcache_ready, instance)"
         assert {x["metric"]["instance"] for x in query(url, "raftcache_ready")} == set(NODES)
+
+
+def has_number(samples: list[dict[str, Any]]) -> bool:
+    """Whether one is no quotient of nothing by nothing, as those of nodes that lead no group."""
+    values = [float(each["value"][1]) for each in samples]
+    return any(value == value for value in values)
 
 
 def quiet(url: str) -> bool:
