@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
@@ -26,6 +26,7 @@ from raftcache.node import Node
 from raftcache.raft import durable, segments, wire
 from raftcache.raft import group as raft_group
 from raftcache.raft.durable import CorruptJournalError
+from raftcache.raft.group import Done, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.storage import StorageError
@@ -63,6 +64,34 @@ def settings_of(
         data_dir=Path("/data") if durable_mode else None,
         max_memory=SMALL_MEMORY if small_memory else USUAL_MEMORY,
     )
+
+
+class SimGroup(RaftGroup):
+    """Takes time to apply entries when its machine is slow, and tells when they were proposed."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._made: dict[bytes, float] = {}
+        self.proposed_at: dict[tuple[int, int], float] = {}
+        """Of what was appended here: (index, term), and the true time in seconds."""
+        super().__init__(*args, **options)
+
+    @property
+    def _process(self) -> Process:
+        return cast(SimRuntime, self._runtime).process
+
+    def propose(self, payload: bytes, hint: Any, done: Done) -> None:
+        self._made[payload] = self._process.scheduler.now
+        super().propose(payload, hint, done)
+
+    def _on_append(self, command: bytes, index: int, term: int) -> None:
+        super()._on_append(command, index, term)
+        if (made := self._made.pop(command[1:], None)) is not None:
+            self.proposed_at[index, term] = made
+
+    def _apply(self) -> None:
+        before = self.applied_index
+        super()._apply()
+        self._process.work(self.applied_index - before)
 
 
 class SimNode(Node):
@@ -108,6 +137,10 @@ class SimNode(Node):
                 log_retention_bytes=self._retention_bytes,
             )
         return options
+
+    @property
+    def _group_type(self) -> type[RaftGroup]:
+        return SimGroup
 
     def _on_group_change(self, group: int) -> None:
         self._sim.on_group_change(self, group)
@@ -171,6 +204,7 @@ class Cluster:
         self.starting: dict[str, SimRuntime] = {}
         self.wall_errors = dict.fromkeys(self.names, 0.0)
         """How wrong the wall clock of each machine is, in seconds; it stays so over a restart."""
+        self._costs = dict.fromkeys(self.names, (0.0, 0.0))
         self.on_group_change: Callable[[SimNode, int], None] = lambda node, group: None
         self.on_truncate: Callable[[SimNode, int, int], None] = lambda node, group, index: None
         self.counts: Counter[str] = Counter()
@@ -189,7 +223,8 @@ class Cluster:
         self._retention_bytes = draw.randint(200, 5_000) if self._small else None
         self._snapshot_bytes = draw.randint(2_000, 50_000) if self._small else 64 * 1024 * 1024
         self._segment_bytes = draw.randint(4_096, 40_000) if self._small else 256 * 1024
-        self._apply_entries = 1 + self._snapshot_bytes % 40 if self._small else 1000
+        self.apply_entries = draw.randint(1, 40)
+        """The most that a group applies in one turn."""
         self._rates = {name: 1.0 + draw.uniform(-0.01, 0.01) for name in self.names}
         self.small_memory = groups > 1 and draw.random() < 0.3
         """Whether entries are evicted for want of memory."""
@@ -204,7 +239,16 @@ class Cluster:
         )
         self.starting[name] = runtime
         runtime.process.clock.jump(self.wall_errors[name])
+        runtime.process.slow(*self._costs[name])
         runtime.call_soon(self._boot, name, runtime)
+
+    def slow(self, name: str, seconds: float, entry_seconds: float = 0.0) -> None:
+        """Let every callback on the machine ``name`` take so long, and every entry that is applied
+        there, also after a restart; 0 ends it."""
+        self._costs[name] = seconds, entry_seconds
+        process = self.process(name)
+        if process is not None:
+            process.slow(seconds, entry_seconds)
 
     def _boot(self, name: str, runtime: SimRuntime) -> None:
         settings = settings_of(
@@ -217,7 +261,7 @@ class Cluster:
         )
         durable.SNAPSHOT_AFTER_BYTES = self._snapshot_bytes  # type: ignore[misc]
         segments.SEGMENT_BYTES = self._segment_bytes  # type: ignore[misc]
-        raft_group.APPLY_ENTRIES = self._apply_entries  # type: ignore[misc]
+        raft_group.APPLY_ENTRIES = self.apply_entries  # type: ignore[misc]
         try:
             node = self._node_type(settings, runtime, self._retention_bytes, self)
         except Exception as error:

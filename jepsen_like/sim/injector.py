@@ -45,10 +45,10 @@ class Injector:
             disk.free_bytes, disk.fail_syncs, disk.fail_writes = None, 0, 0
             disk.sync_seconds = disk_faults.QUICK_SYNC_S
             cluster.replace_disk(name)
+            cluster.slow(name, 0.0)
             process = cluster.process(name)
             if process is None:
                 cluster.start(name)
             else:
-                process.slow(0.0)
                 process.resume()
                 process.crash_after(-1, lambda: None)

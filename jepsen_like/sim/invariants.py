@@ -5,6 +5,7 @@
   everywhere and for ever (state machine safety, at the log).
 - Nothing that a replica knows to be committed is ever cut off its log, not even for a moment.
 - Replicas that have applied the same index have the same state, byte for byte.
+- Machine time runs no faster than time does (``machine_time``).
 
 ``Watcher.look`` is called at short intervals; leaders are noticed when they report.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import zlib
 
 from jepsen_like.sim.cluster import Cluster, SimNode
+from jepsen_like.sim.machine_time import MachineTime
 
 STATES_KEPT = 50
 """Per group, the last so many observed (applied index, state) pairs are compared with."""
@@ -29,6 +31,7 @@ class Watcher:
         self._committed: dict[tuple[int, int], tuple[int, int]] = {}
         self._seen: dict[tuple[str, int, int], int] = {}
         self._states: list[dict[int, tuple[str, int]]] = [{} for _ in range(cluster.groups)]
+        self._times = [MachineTime(cluster.scheduler, group) for group in range(cluster.groups)]
         self.elections = 0
         cluster.on_group_change = self.on_group_change
         cluster.on_truncate = self.on_truncate
@@ -61,6 +64,7 @@ class Watcher:
     def look(self, states: bool = False) -> None:
         """Compare what has been committed since the last look; with ``states`` the states too."""
         for group in range(self._cluster.groups):
+            self._times[group].look(self._cluster.replicas(group))
             for node, replica in self._cluster.replicas(group):
                 commit = replica.raft.engine.commit_index
                 if len(self._cluster.names) == 1:

@@ -42,7 +42,12 @@ def _power(stage: Stage, draw: random.Random, seconds: float) -> None:
 
 
 def _all(stage: Stage, draw: random.Random, seconds: float) -> None:
-    """Everybody (in memory-only mode a minority)."""
+    """Everybody (in memory-only mode a minority). Some may be busy when they are back, and apply
+    the log later than others."""
+    if draw.random() < 0.3:
+        for name in stage.cluster.names:
+            if draw.random() < 0.5:
+                _be_slow(stage, draw, 2.0 * seconds, name)
     _crash(stage, draw, seconds, list(stage.cluster.names), power=draw.random() < 0.7)
 
 
@@ -56,13 +61,14 @@ def _pause(stage: Stage, draw: random.Random, seconds: float) -> None:
 
 
 def _slow(stage: Stage, draw: random.Random, seconds: float) -> None:
-    victim = stage.victim(draw)
-    process = stage.cluster.process(victim)
-    if process is not None:
-        cost = draw.choice((0.0001, 0.0005, 0.002))
-        stage.say(f"slow {victim} {cost} s per callback")
-        process.slow(cost)
-        stage.until(seconds, lambda: process.slow(0.0))
+    _be_slow(stage, draw, seconds, stage.victim(draw))
+
+
+def _be_slow(stage: Stage, draw: random.Random, seconds: float, victim: str) -> None:
+    cost, turn_cost = draw.choice((0.0001, 0.0005, 0.002)), draw.choice((0.0, 0.005, 0.03))
+    stage.say(f"slow {victim} {cost} s per callback, {turn_cost} s more to apply entries")
+    stage.cluster.slow(victim, cost, turn_cost / stage.cluster.apply_entries)
+    stage.until(seconds, lambda: stage.cluster.slow(victim, 0.0))
 
 
 def _jump(stage: Stage, draw: random.Random, seconds: float) -> None:

@@ -102,6 +102,8 @@ class Process:
         self._paused = False
         self._busy = False
         self._cost = 0.0
+        self._unit_cost = 0.0
+        self._units = 0
         self._held: deque[Handle] = deque()
         self._fuse = -1
         self._fuse_action: Callable[[], None] | None = None
@@ -170,10 +172,16 @@ class Process:
         if not self._busy:
             self._release()
 
-    def slow(self, seconds: float) -> None:
-        """Let every callback from now on take ``seconds`` of virtual time; 0 ends it."""
-        self._cost = seconds
+    def slow(self, seconds: float, unit_seconds: float = 0.0) -> None:
+        """Let every callback from now on take ``seconds`` of virtual time, and ``unit_seconds`` for
+        each unit of work that it does; 0 ends it."""
+        self._cost, self._unit_cost = seconds, unit_seconds
         self._changed()
+
+    def work(self, units: int) -> None:
+        """The callback that runs does so much that takes a slow process longer."""
+        if self._cost > 0.0:
+            self._units += units
 
     def hold(self, handle: Handle) -> None:
         """``handle`` cannot run now (not ``runs``): it is dropped (dead) or held back."""
@@ -185,7 +193,8 @@ class Process:
         if self._cost > 0.0:
             self._busy = True
             self._changed()
-            self.scheduler.call_later(self._cost, self._idle)
+            self.scheduler.call_later(self._cost + self._units * self._unit_cost, self._idle)
+            self._units = 0
         if self._fuse > 0:
             self._fuse -= 1
             if self._fuse == 0:

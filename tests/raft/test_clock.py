@@ -1,13 +1,8 @@
-"""A group's clock: whoever leads, machine time runs no faster than time does.
-
-Every proposal here is the proposer's reading, so that the committed log tells machine time, and the
-test knows when each was made.
-"""
+"""A group's clock: whoever leads, machine time runs no faster than time does."""
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,57 +12,8 @@ from raftcache.raft import wire
 from raftcache.raft.clock import MAX_READING_MS, GroupClock
 from raftcache.raft.options import RaftOptions
 
-from .harness import GROUP, Cluster, ListMachine, Member
-
-DRIFT = 0.05
-TICK_MS = 1
-"""Readings are whole milliseconds."""
-
-
-def stamp_of(payload: bytes) -> int:
-    """A proposal is its number, which tells it from others, and its stamp."""
-    return int(payload.split(b"@")[1])
-
-
-class Stamped(ListMachine):
-    """Its time is the highest stamp applied."""
-
-    def time_ms(self) -> int:
-        return max(map(stamp_of, self.state), default=0)
-
-    def apply(self, index: int, payload: memoryview, hint: Any) -> tuple[int, Any]:
-        result = super().apply(index, payload, hint)
-        self.clock.reach(self.time_ms())
-        return result
-
-    def install(self, prepared: tuple[int, list[bytes]]) -> None:
-        super().install(prepared)
-        self.clock.restart(self.time_ms())
-
-
-class Watch:
-    """Proposes stamps, and compares what they say with the time that has passed."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.made_at: dict[bytes, float] = {}
-
-    def stamp(self, member: Member) -> None:
-        payload = b"%d@%d" % (len(self.made_at), member.clock.now_ms())
-        self.made_at[payload] = self.cluster.now
-        member.propose(payload)
-
-    def leaps_ms(self) -> float:
-        """By how much more machine time ever advanced than time did, drift allowed for."""
-        member = self.cluster.leader
-        assert member is not None
-        worst, time_ms, lowest = 0.0, 0, float("inf")
-        for payload in member.state:
-            time_ms = max(time_ms, stamp_of(payload))
-            ahead = time_ms - self.made_at[payload] * 1000 * (1 + DRIFT)
-            worst, lowest = max(worst, ahead - lowest), min(lowest, ahead)
-        return worst
-
+from .harness import GROUP
+from .stamps import DRIFT, TICK_MS, stamped
 
 # -- one replica
 
@@ -146,11 +92,6 @@ def test_a_leader_that_lies_breaks_no_stamp() -> None:
 
 
 # -- a group
-
-
-def stamped(**options: Any) -> tuple[Cluster, Watch]:
-    cluster = Cluster(machine_type=Stamped, **options)
-    return cluster, Watch(cluster)
 
 
 def test_followers_know_the_time_of_a_group_without_writes() -> None:

@@ -73,6 +73,14 @@ def test_reads_without_asking_a_majority_are_convicted() -> None:
     assert options.command(outcome.seed).endswith("--durable --clients 6 --without read-index")
 
 
+def test_a_clock_that_leaps_is_convicted() -> None:
+    """A follower that applies the log before its leader, and keeps its lead, dates entries too
+    late when it leads."""
+    seeds, options = [5400205], Options(without=("clock-lead",))
+    assert convicted("machine time leapt", seeds, options) is not None
+    assert convicted("machine time leapt", seeds, Options()) is None
+
+
 def test_a_guard_is_off_only_in_the_run_that_asks_for_it() -> None:
     assert run(0, Options(seconds=1.0, without=("pre-vote", "read-index"))).operations
     assert run(1, Options(seconds=4.0, families=expand(["partition"]))).violations == []

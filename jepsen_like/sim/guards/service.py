@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from jepsen_like.sim.guards.catalogue import Guard
 from raftcache.raft import wire
+from raftcache.raft.clock import GroupClock
 from raftcache.raft.election import Election
 from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import Outcome, RaftGroup
@@ -37,6 +38,13 @@ def _fail_when_deposed(self: RaftGroup) -> None:
     if not self.engine.is_leader:
         for index in list(self._appended):
             self._appended.pop(index).done(Outcome.NOT_APPLIED, None)
+
+
+def _by_own_reading(self: GroupClock, term: int, reading_ms: int) -> None:
+    now, reading = self._now(), float(reading_ms)
+    if term == self._term:
+        reading = max(reading, self._base_ms + (now - self._at) * self._kept_per_s)
+    self._base_ms, self._at, self._term = reading, now, term
 
 
 def _nothing(*_arguments: Any) -> None:
@@ -99,6 +107,13 @@ GUARDS: Final = (
         (9,),
         "a deposed leader tells a follower that its old state is fresh",
         ((FollowerReads, "on_request", _answer_at_once),),
+    ),
+    Guard(
+        "clock-lead",
+        (),
+        (9,),
+        "keys die early: a follower that applied the log before its leader keeps its lead",
+        ((GroupClock, "heard", _by_own_reading),),
     ),
     Guard(
         "outcome-term",
