@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import structlog
 
@@ -26,7 +26,7 @@ from raftcache.node import Node
 from raftcache.raft import durable, segments, wire
 from raftcache.raft import group as raft_group
 from raftcache.raft.durable import CorruptJournalError
-from raftcache.raft.group import Done, RaftGroup
+from raftcache.raft.group import RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.storage import StorageError
@@ -66,34 +66,6 @@ def settings_of(
     )
 
 
-class SimGroup(RaftGroup):
-    """Takes time to apply entries when its machine is slow, and tells when they were proposed."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._made: dict[bytes, float] = {}
-        self.proposed_at: dict[tuple[int, int], float] = {}
-        """Of what was appended here: (index, term), and the true time in seconds."""
-        super().__init__(*args, **options)
-
-    @property
-    def _process(self) -> Process:
-        return cast(SimRuntime, self._runtime).process
-
-    def propose(self, payload: bytes, hint: Any, done: Done) -> None:
-        self._made[payload] = self._process.scheduler.now
-        super().propose(payload, hint, done)
-
-    def _on_append(self, command: bytes, index: int, term: int) -> None:
-        super()._on_append(command, index, term)
-        if (made := self._made.pop(command[1:], None)) is not None:
-            self.proposed_at[index, term] = made
-
-    def _apply(self) -> None:
-        before = self.applied_index
-        super()._apply()
-        self._process.work(self.applied_index - before)
-
-
 class SimNode(Node):
     """One incarnation of a node. ``retention_bytes``: log kept in memory for replicas that lag;
     ``None``: as configured."""
@@ -110,7 +82,43 @@ class SimNode(Node):
         self._retention_bytes = retention_bytes
         self._sim = cluster
         self._connections: Counter[str] = Counter()
+        self.proposed_at: dict[tuple[int, int, int], float] = {}
+        """Of what was appended here as a leader: (group, index, term), and the true time in seconds
+        at which it was proposed."""
+        self._applied: dict[int, int] = {}
+        self._entries = 0
         super().__init__(settings, runtime)
+        self.process.progress = self._entries_applied
+        for group, replica in self.replicas.items():
+            if isinstance(replica.raft, RaftGroup):
+                self._tell_proposals(group, replica.raft)
+
+    def _entries_applied(self) -> int:
+        """What takes a slow machine time. A snapshot, which moves the index further than a turn
+        does, is not among it."""
+        for group, replica in self.replicas.items():
+            before, now = self._applied.get(group, 0), replica.raft.applied_index
+            self._applied[group] = now
+            if before < now <= before + self._sim.apply_entries:
+                self._entries += now - before
+        return self._entries
+
+    def _tell_proposals(self, group: int, raft: RaftGroup) -> None:
+        """Neither class may be derived from: they may be compiled."""
+        core, journal = raft.engine._core, self.journals[group]
+        submit, append = core._applyCommand, journal.on_append
+        made: dict[int, float] = {}
+
+        def submitted(command: bytes, callback: Any) -> None:
+            made[id(command)] = self.process.scheduler.now
+            submit(command, callback)
+
+        def appended(command: bytes, index: int, term: int) -> None:
+            if (at := made.pop(id(command), None)) is not None:
+                self.proposed_at[group, index, term] = at
+            append(command, index, term)
+
+        core._applyCommand, journal.on_append = submitted, appended
 
     def _journal(self, group: int) -> Journal:
         return self.watched(group, super()._journal(group))
@@ -137,10 +145,6 @@ class SimNode(Node):
                 log_retention_bytes=self._retention_bytes,
             )
         return options
-
-    @property
-    def _group_type(self) -> type[RaftGroup]:
-        return SimGroup
 
     def _on_group_change(self, group: int) -> None:
         self._sim.on_group_change(self, group)

@@ -1,7 +1,7 @@
 """What must hold of a group's clock, whatever clients see: machine time, the highest stamp that is
 committed, runs no faster than time does. Otherwise a key dies before its time to live has passed.
 
-Of every entry a group tells when it was proposed, in true time (``SimGroup.proposed_at``). An entry
+Of every entry a group tells when it was proposed, in true time (``SimNode.proposed_at``). An entry
 that nobody has any more when one looks (a snapshot covers it) is a gap, over which nothing is
 compared.
 """
@@ -39,10 +39,10 @@ class MachineTime:
         """At what has been committed since."""
         running = list(replicas)
         entries: dict[int, tuple[bytes, int]] = {}
-        proposed: dict[tuple[int, int], float] = {}
+        proposed: dict[tuple[int, int, int], float] = {}
         for node, replica in running:
             journal, raft = node.journals[self._group], replica.raft
-            proposed |= getattr(raft, "proposed_at", {})
+            proposed |= node.proposed_at
             commit = min(raft.engine.commit_index, journal.last_index)
             for index in range(max(self._index, journal.first_index) + 1, commit + 1):
                 if index not in entries and (entry := journal.at(index)) is not None:
@@ -55,7 +55,7 @@ class MachineTime:
             self._index = index
             if payload[:1] == COMMAND:
                 self._time_ms = max(self._time_ms, decode_batch(payload[1:]).now_ms)
-                if (at := proposed.get((index, term))) is not None:
+                if (at := proposed.get((self._group, index, term))) is not None:
                     self._compare(self._time_ms - at * 1000.0 * RATE)
 
     def _compare(self, ahead: float) -> None:

@@ -103,7 +103,9 @@ class Process:
         self._busy = False
         self._cost = 0.0
         self._unit_cost = 0.0
-        self._units = 0
+        self.progress: Callable[[], int] = lambda: 0
+        """How many units of work it has done so far."""
+        self._worked = 0
         self._held: deque[Handle] = deque()
         self._fuse = -1
         self._fuse_action: Callable[[], None] | None = None
@@ -176,12 +178,8 @@ class Process:
         """Let every callback from now on take ``seconds`` of virtual time, and ``unit_seconds`` for
         each unit of work that it does; 0 ends it."""
         self._cost, self._unit_cost = seconds, unit_seconds
+        self._worked = self.progress()
         self._changed()
-
-    def work(self, units: int) -> None:
-        """The callback that runs does so much that takes a slow process longer."""
-        if self._cost > 0.0:
-            self._units += units
 
     def hold(self, handle: Handle) -> None:
         """``handle`` cannot run now (not ``runs``): it is dropped (dead) or held back."""
@@ -193,8 +191,9 @@ class Process:
         if self._cost > 0.0:
             self._busy = True
             self._changed()
-            self.scheduler.call_later(self._cost + self._units * self._unit_cost, self._idle)
-            self._units = 0
+            before, self._worked = self._worked, self.progress()
+            units = max(0, self._worked - before)
+            self.scheduler.call_later(self._cost + units * self._unit_cost, self._idle)
         if self._fuse > 0:
             self._fuse -= 1
             if self._fuse == 0:

@@ -158,19 +158,20 @@ def test_a_slow_process_takes_time_for_every_callback_and_keeps_their_order(worl
 def test_a_slow_process_takes_time_for_the_work_that_a_callback_does(world: World) -> None:
     process = world.nodes["a"].process
     seen: list[float] = []
+    done = [0]
+    process.progress = lambda: done[0]
 
     def works(units: int) -> None:
         seen.append(world.scheduler.now)
-        process.work(units)
+        done[0] += units
 
-    process.work(1000)
+    works(1000)
     process.slow(0.5, 0.25)
-    for units in (2, 0, 4, 0):
+    for units in (2, 0, 4, -8, 0):
         process.call_soon(works, units)
     world.run(10.0)
-    assert seen == [0.0, 1.0, 1.5, 3.0], "work done while it was quick costs nothing"
+    assert seen == [0.0, 0.0, 1.0, 1.5, 3.0, 3.5], "work done while it was quick costs nothing"
     process.slow(0.0)
-    works(1000)
     seen.clear()
     for _ in range(2):
         process.call_soon(works, 1)
