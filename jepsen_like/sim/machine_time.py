@@ -39,10 +39,8 @@ class MachineTime:
         """At what has been committed since."""
         running = list(replicas)
         entries: dict[int, tuple[bytes, int]] = {}
-        proposed: dict[tuple[int, int, int], float] = {}
         for node, replica in running:
             journal, raft = node.journals[self._group], replica.raft
-            proposed |= node.proposed_at
             commit = min(raft.engine.commit_index, journal.last_index)
             for index in range(max(self._index, journal.first_index) + 1, commit + 1):
                 if index not in entries and (entry := journal.at(index)) is not None:
@@ -55,8 +53,10 @@ class MachineTime:
             self._index = index
             if payload[:1] == COMMAND:
                 self._time_ms = max(self._time_ms, decode_batch(payload[1:]).now_ms)
-                if (at := proposed.get((self._group, index, term))) is not None:
-                    self._compare(self._time_ms - at * 1000.0 * RATE)
+                place = (self._group, index, term)
+                for node, _ in running:
+                    if (at := node.proposed_at.get(place)) is not None:
+                        self._compare(self._time_ms - at * 1000.0 * RATE)
 
     def _compare(self, ahead: float) -> None:
         if ahead > self._lowest + SLACK_MS:
