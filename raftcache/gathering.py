@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from raftcache.calls import for_each
 from raftcache.forwarding import Ended, Ticket, size_of
-from raftcache.ops import Read, Result, Write
+from raftcache.ops import Get, Read, Result, Set, Write
 from raftcache.payloads import Kind
 from raftcache.runtime import Runtime
+from raftcache.scattering import Share, Whole
 
 MAX_GATHERED_OPERATIONS: Final = 1024
 MAX_GATHERED_BYTES: Final = 256 * 1024
-"""Of keys and values; one larger request still goes whole."""
+"""Of keys and values; one larger request still goes whole, and what a request for several groups
+asks of one of them goes with what is there, as long as that is less."""
 SAME_DEADLINE_S: Final = 0.005
 """Requests whose deadlines differ by less have that of the first."""
 
@@ -27,9 +28,10 @@ Done = Callable[[Sequence[Result]], None]
 
 
 class Gathered(Ticket):
-    """``parts``: of each request, how many operations, and who waits for their results."""
+    """``parts``: of each request, how many operations, and who waits for their results; of one that
+    has others elsewhere, its share."""
 
-    __slots__ = ("_gathered", "_replace", "parts")
+    __slots__ = ("_gathered", "_open", "_replace", "parts")
 
     def __init__(
         self,
@@ -41,7 +43,9 @@ class Gathered(Ticket):
     ) -> None:
         self._gathered: list[Read | Write] = []
         super().__init__(group, kind, self._gathered, 0, deadline, _nobody, ended)
-        self.parts: list[tuple[int, Done]] = []
+        self.parts: list[tuple[int, Done] | Share] = []
+        self._open: Share | None = None
+        """Of the request that was added to last."""
         self._replace = replace
 
     def add(self, ops: Sequence[Read | Write], size: int, done: Done) -> None:
@@ -50,14 +54,39 @@ class Gathered(Ticket):
         self.size += size
         self.parts.append((len(ops), done))
 
+    def add_one(self, op: Read | Write, size: int, whole: Whole, position: int) -> None:
+        """One operation of a request for several groups."""
+        share = self._open
+        if share is None or share.whole is not whole:
+            share = self._open = Share(whole)
+            self.parts.append(share)
+        share.positions.append(position)
+        self._gathered.append(op)
+        self.size += size
+
+    def shares(self, whole: Whole) -> bool:
+        """Whether that request was added to last."""
+        return self._open is not None and self._open.whole is whole
+
     def answer(self, results: Sequence[Result]) -> None:
-        """See ``Ticket``."""
+        """See ``Ticket``. That one part's end fails is no reason to leave others waiting
+        (``calls.for_each``)."""
+        failure: Exception | None = None
         at = 0
-        answers: list[tuple[Done, Sequence[Result]]] = []
-        for count, done in self.parts:
-            answers.append((done, results[at : at + count]))
-            at += count
-        for_each(answers, _answer)
+        for part in self.parts:
+            start = at
+            try:
+                if isinstance(part, Share):
+                    at += len(part.positions)
+                    part.place(results, start)
+                else:
+                    count, done = part
+                    at += count
+                    done(results[start:at])
+            except Exception as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def split(self) -> Sequence[Ticket]:
         """A ticket for each request instead of this one, which is finished."""
@@ -67,7 +96,8 @@ class Gathered(Ticket):
             return (self,)
         tickets: list[Ticket] = []
         at = 0
-        for count, done in self.parts:
+        for part in self.parts:
+            count, done = (len(part.positions), part.done) if isinstance(part, Share) else part
             ops = self.ops[at : at + count]
             at += count
             size = sum([size_of(op) for op in ops])
@@ -110,17 +140,42 @@ class Gatherer:
         tickets = self._open[kind]
         ticket = tickets.get(group)
         if ticket is None or not (
-            len(ticket.ops) < MAX_GATHERED_OPERATIONS
-            and ticket.size + size <= MAX_GATHERED_BYTES
-            and -SAME_DEADLINE_S < deadline - ticket.deadline < SAME_DEADLINE_S
+            ticket.size + size <= MAX_GATHERED_BYTES and _takes_more(ticket, deadline)
         ):
-            ticket = Gathered(group, kind, deadline, self._ended, self._replace)
-            tickets[group] = ticket
-            self._begun(ticket)
-            if not self._turn:
-                self._runtime.call_soon(self._end_turn)
-            self._turn.append(ticket)
+            ticket = self._begin(group, kind, deadline)
         ticket.add(ops, size, done)
+
+    def spread(
+        self,
+        kind: Kind,
+        ops: Sequence[Read | Write],
+        group_of: Callable[[bytes], int],
+        deadline: float,
+        done: Done,
+    ) -> None:
+        """A request for several groups, of nothing but ``Get``, or nothing but ``Set``. What it
+        asks of one group stays together, so that its writes take effect in their order."""
+        tickets, whole = self._open[kind], Whole(len(ops), done)
+        for position, op in enumerate(ops):
+            if type(op) is Set:
+                size = len(op.key) + len(op.value)
+            else:
+                assert type(op) is Get
+                size = len(op.key)
+            group = group_of(op.key)
+            ticket = tickets.get(group)
+            if ticket is None or not (ticket.shares(whole) or _takes_more(ticket, deadline)):
+                ticket = self._begin(group, kind, deadline)
+            ticket.add_one(op, size, whole, position)
+
+    def _begin(self, group: int, kind: Kind, deadline: float) -> Gathered:
+        ticket = Gathered(group, kind, deadline, self._ended, self._replace)
+        self._open[kind][group] = ticket
+        self._begun(ticket)
+        if not self._turn:
+            self._runtime.call_soon(self._end_turn)
+        self._turn.append(ticket)
+        return ticket
 
     def _end_turn(self) -> None:
         turn, self._turn = self._turn, []
@@ -134,6 +189,11 @@ def _nobody(_results: Sequence[Result]) -> None:
     raise AssertionError("the parts of a gathered ticket are answered, not the ticket")
 
 
-def _answer(answer: tuple[Done, Sequence[Result]]) -> None:
-    done, results = answer
-    done(results)
+def _takes_more(ticket: Gathered, deadline: float) -> bool:
+    """Whether another request may join it, as far as that does not hang on its size."""
+    return (
+        not ticket.finished
+        and len(ticket.ops) < MAX_GATHERED_OPERATIONS
+        and ticket.size < MAX_GATHERED_BYTES
+        and -SAME_DEADLINE_S < deadline - ticket.deadline < SAME_DEADLINE_S
+    )

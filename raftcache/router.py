@@ -38,7 +38,7 @@ from raftcache.raft.peers import Peers
 from raftcache.replica import Replica
 from raftcache.requests import Call, Finish, Request
 from raftcache.runtime import Runtime
-from raftcache.scattering import Scattered, key_of
+from raftcache.scattering import alike, key_of, scatter
 from raftcache.service import Consistency
 
 AVOID_S: Final = 1.0
@@ -182,10 +182,15 @@ class Router:
             # The common case, in a third of the time.
             self._start(group, ops, deadline, finish, max_staleness)
             return
-        scattered = Scattered(ops, self._group_of, finish)
-        if not scattered.parts:
-            finish(scattered.results)
-        for number, part in scattered.parts.items():
+        if not atomic and max_staleness is None and ops:
+            kind, size = alike(ops)
+            if kind is not None:
+                if self._full(len(ops), size):
+                    finish([_UNAVAILABLE] * len(ops))
+                else:
+                    self._gatherer.spread(kind, ops, self._group_of, deadline, finish)
+                return
+        for number, part in scatter(ops, self._group_of, finish).items():
             asked = part.as_one() if atomic else part.ops
             self._start(number, asked, deadline, part.done, max_staleness)
 

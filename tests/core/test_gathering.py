@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable
+
 import pytest
 
 from raftcache.gathering import (
@@ -10,9 +13,10 @@ from raftcache.gathering import (
     SAME_DEADLINE_S,
     Gathered,
 )
-from raftcache.ops import Get, Incr, Once, Result, Set, Status
+from raftcache.ops import Get, Incr, Once, Result, Set, Status, Write
 from raftcache.payloads import Kind
 from raftcache.requests import Call
+from raftcache.scattering import Part, Share, Whole
 from tests.core.conftest import Stage
 from tests.core.test_full_disk import fill
 
@@ -65,6 +69,56 @@ def test_a_ticket_takes_so_many_operations_and_no_more(stage: Stage) -> None:
     futures = [node.read(key, node.now() + 5.0) for _ in range(2 * MAX_GATHERED_OPERATIONS + 1)]
     assert len(node.router._outstanding) == 3
     assert {stage.result(future).status for future in futures} == {Status.NOT_FOUND}
+
+
+def test_a_ticket_whose_time_is_up_takes_nobody_in(stage: Stage) -> None:
+    """It was answered, and nobody who came after that would be."""
+    node, key = stage.node(), stage.key_of(0)
+    late = node.read(key, node.now())
+    node.router.on_timer()
+    assert late.result().status is Status.UNAVAILABLE
+    assert stage.result(node.read(key, node.now() + SAME_DEADLINE_S / 2)).status is not None
+    assert (node.router._operations, node.router._outstanding) == (0, {})
+
+
+@pytest.mark.parametrize("op", [lambda key, n: Set(key, b"%d" % n), lambda key, n: Get(key)])
+def test_what_requests_of_one_turn_ask_of_a_group_goes_together(
+    stage: Stage, op: Callable[[bytes, int], Set | Get]
+) -> None:
+    """Each has its results in its order, and its writes of a key take effect in theirs."""
+    node, here, there = stage.node(), stage.key_of(0), stage.key_of(1)
+    batches = [
+        node.batch([op(key, 10 * n + i) for i, key in enumerate(keys)], node.now() + 5.0)
+        for n, keys in enumerate([[here, there, here], [there, here], [here], [there, there, here]])
+    ]
+    single = node.read(here, node.now() + 5.0)
+    reads = isinstance(op(here, 0), Get)
+    assert len(node.router._outstanding) == (2 if reads else 3)
+    assert [len(stage.result(batch)) for batch in batches] == [3, 2, 1, 3]
+    assert (node.router._operations, node.router._bytes) == (0, 0)
+    stage.result(single)
+    if not reads:
+        assert (stage.read(here).value, stage.read(there).value) == (b"32", b"31")
+        assert stage.result(batches[0])[2].version == stage.result(batches[0])[0].version + 1
+
+
+@pytest.mark.parametrize("atomic", [False, True])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_requests_for_several_groups_leave_no_garbage(
+    stage: Stage, atomic: bool, mixed: bool
+) -> None:
+    """Objects in cycles stay until the collector comes, which costs as much as all the rest."""
+    ops = [Set(stage.key_of(group, i), b"v") for i in range(2) for group in range(2)]
+    batch: list[Get | Write] = [*ops, *([Get(ops[0].key)] if mixed else [])]
+    stage.batch(batch, atomic=atomic)
+    gc.collect()
+    gc.disable()
+    try:
+        stage.batch(batch, atomic=atomic)
+        kinds = (Whole, Share, Part, Gathered)
+        assert [each for each in gc.get_objects() if isinstance(each, kinds)] == []
+    finally:
+        gc.enable()
 
 
 def test_a_router_that_is_closed_in_the_same_turn_leaves_nothing_open(stage: Stage) -> None:
@@ -156,9 +210,10 @@ def test_who_fails_at_the_answer_keeps_nobody_else_waiting() -> None:
     answers: list[object] = []
     ticket = Gathered(0, Kind.READ, 1.0, _never, _never)
     ticket.add([Get(b"a")], 1, fails)
-    ticket.add([Get(b"b")], 1, answers.extend)
+    ticket.add_one(Get(b"b"), 1, Whole(1, fails), 0)
+    ticket.add([Get(b"c")], 1, answers.extend)
     with pytest.raises(RuntimeError, match="a bug in a front end"):
-        ticket.answer([Result(Status.OK), Result(Status.NOT_FOUND)])
+        ticket.answer([Result(Status.OK), Result(Status.OK), Result(Status.NOT_FOUND)])
     assert answers == [Result(Status.NOT_FOUND)]
 
 
