@@ -21,6 +21,7 @@ MAX_GATHERED_OPERATIONS: Final = 1024
 MAX_GATHERED_BYTES: Final = 256 * 1024
 """Of keys and values; one larger request still goes whole, and what a request for several groups
 asks of one of them goes with what is there, as long as that is less."""
+NO_GROUP: Final = -1
 SAME_DEADLINE_S: Final = 0.005
 """Requests whose deadlines differ by less have that of the first."""
 
@@ -108,6 +109,53 @@ class Gathered(Ticket):
         return tickets
 
 
+class Joint(Gathered):
+    """Reads of one turn, ``Get`` alone, of all groups together: answered in their order, with
+    nothing taken apart, once all groups that they concern may be read. ``groups``: that of each
+    operation. ``asked``: groups that were asked; ``left``: those that have not answered."""
+
+    __slots__ = ("asked", "groups", "left", "started")
+
+    def __init__(
+        self,
+        deadline: float,
+        ended: Ended,
+        replace: Callable[[Gathered, list[Ticket]], None],
+        started: float,
+    ) -> None:
+        super().__init__(NO_GROUP, Kind.READ, deadline, ended, replace)
+        self.groups: list[int] = []
+        self.asked: list[int] = []
+        self.left = 0
+        self.started = started
+
+    def split(self) -> Sequence[Ticket]:
+        """A ticket for each request and group instead of this one, which is finished."""
+        if self.finished:
+            return ()
+        tickets: list[Ticket] = []
+        at = 0
+        for part in self.parts:
+            assert not isinstance(part, Share)
+            count, done = part
+            whole, shares = Whole(count, done), dict[int, tuple[Share, list[Read | Write]]]()
+            for place in range(count):
+                group, op = self.groups[at + place], self.ops[at + place]
+                if group not in shares:
+                    shares[group] = (Share(whole), [])
+                share, ops = shares[group]
+                share.positions.append(place)
+                ops.append(op)
+            at += count
+            for group, (share, ops) in shares.items():
+                size = sum([size_of(op) for op in ops])
+                tickets.append(
+                    Ticket(group, self.kind, ops, size, self.deadline, share.done, self.ended)
+                )
+        self._replace(self, tickets)
+        return tickets
+
+
 class Gatherer:
     """``begun`` and ``complete`` are given each ticket: at once, and at the end of the turn."""
 
@@ -126,6 +174,19 @@ class Gatherer:
         self._replace = replace
         self._open: dict[Kind, dict[int, Gathered]] = {Kind.READ: {}, Kind.WRITE: {}}
         self._turn: list[Gathered] = []
+        self._joint: Joint | None = None
+
+    def joint(self, size: int, deadline: float) -> Joint:
+        """What takes linearizable reads of one key each, of so many bytes, in this turn: to be
+        added to it, and their groups."""
+        joint = self._joint
+        if joint is None or not (
+            joint.size + size <= MAX_GATHERED_BYTES and _takes_more(joint, deadline)
+        ):
+            started = self._runtime.now()
+            joint = self._joint = Joint(deadline, self._ended, self._replace, started)
+            self._add_to_turn(joint)
+        return joint
 
     def add(
         self,
@@ -171,14 +232,17 @@ class Gatherer:
     def _begin(self, group: int, kind: Kind, deadline: float) -> Gathered:
         ticket = Gathered(group, kind, deadline, self._ended, self._replace)
         self._open[kind][group] = ticket
+        self._add_to_turn(ticket)
+        return ticket
+
+    def _add_to_turn(self, ticket: Gathered) -> None:
         self._begun(ticket)
         if not self._turn:
             self._runtime.call_soon(self._end_turn)
         self._turn.append(ticket)
-        return ticket
 
     def _end_turn(self) -> None:
-        turn, self._turn = self._turn, []
+        turn, self._turn, self._joint = self._turn, [], None
         for tickets in self._open.values():
             tickets.clear()
         for ticket in turn:

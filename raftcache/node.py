@@ -30,6 +30,7 @@ from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import PeerOptions, Peers
 from raftcache.raft.storage import DataDirectory, Identity
+from raftcache.recency import Room
 from raftcache.replica import Replica, ReplicaOptions
 from raftcache.router import Router
 from raftcache.runtime import AsyncioRuntime, Cancellable, Runtime
@@ -77,6 +78,7 @@ class Node:
         hosted = [group for group, nodes in enumerate(placement) if settings.node in nodes]
         self.group_metrics = {group: GroupMetrics() for group in range(settings.groups)}
         self.replicas: dict[int, Replica] = {}
+        room = Room()
         for group in hosted:
             self.replicas[group] = Replica(
                 group,
@@ -87,6 +89,7 @@ class Node:
                 self._raft_options(most_hosted),
                 self._replica_options(most_hosted),
                 self._on_group_change,
+                room,
                 self._group_type,
             )
             self.group_metrics[group] = self.replicas[group].metrics

@@ -13,12 +13,13 @@ from typing import Any, Final, NamedTuple
 from raftcache.calls import for_each
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
-from raftcache.ops import Batch, Configure, Get, Op, Result, Scan, encode_batch
+from raftcache.ops import Batch, Configure, Op, Result, Scan, encode_batch
 from raftcache.raft.clock import GroupClock
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.journal import Journal
 from raftcache.raft.options import RaftOptions
 from raftcache.raft.peers import Peers
+from raftcache.recency import Recency, Room
 from raftcache.requests import Call, Request
 from raftcache.runtime import Runtime
 from raftcache.scans import Scans
@@ -28,16 +29,7 @@ MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Of keys and values in one log entry; one larger request still goes whole."""
 WORTHWHILE_OPERATIONS: Final = 64
 """While an entry is on its way, another one leaves only with at least so many operations."""
-MAX_TOUCHED: Final = 4096
-"""Keys whose recency waits to be written to the log; further ones go without."""
-MAX_USES_BYTES: Final = 256 * 1024
-"""Of keys in one message to the leader."""
-MAX_NOTED: Final = 65_536
-"""Keys remembered as noted lately, twice."""
 _APPLIED: Final = Outcome.APPLIED
-NOTED_FOR: Final = 5
-"""A key's further uses within so many touch intervals, or up to twice as many, are not noted: 1 to
-2 s by default. Redis's own clock for this has 1 s, memcached moves an item once a minute."""
 
 
 class ReplicaOptions(NamedTuple):
@@ -71,7 +63,8 @@ class _MachineAdapter:
 
 
 class Replica:
-    """``on_change``: the group's leader, as this node sees it, or its readiness changed.
+    """``on_change``: the group's leader, as this node sees it, or its readiness changed. ``room``:
+    what the groups of a node have in common for uses of keys that wait to be written down.
     ``group_type``: the consensus underneath; the simulator's controls have another."""
 
     def __init__(
@@ -84,6 +77,7 @@ class Replica:
         raft_options: RaftOptions,
         options: ReplicaOptions,
         on_change: Callable[[int], None],
+        room: Room,
         group_type: type[RaftGroup] = RaftGroup,
     ) -> None:
         self.id = group
@@ -102,12 +96,8 @@ class Replica:
         self._reads: list[Request] = []
         self._lease_reads: list[Request] = []
         self._reads_here: list[Request] = []
-        self._touched: dict[bytes, None] = {}
-        self._touched_since = 0.0
-        self._noted: set[bytes] = set()
-        self._noted_before: set[bytes] = set()
-        """Keys whose use was written down lately, in two generations."""
-        self._noted_since = runtime.now()
+        self._recency = Recency(runtime.now, options.touch_interval_s, room)
+        self._look_at_ms, self._look_notes = 0, False
         self._configuring = False
         self.clock = GroupClock(runtime.now, raft_options.max_clock_drift)
         self._scans = Scans(runtime, lambda: self.machine)
@@ -185,9 +175,7 @@ class Replica:
         if ops is None:
             ops = tuple(op for request in requests for op in request.ops)
         self._queued_operations -= len(ops) if requests else 0
-        touched = tuple(self._touched)
-        self._touched.clear()
-        batch = Batch(self.clock.now_ms(), touched, ops)
+        batch = Batch(self.clock.now_ms(), self._recency.take(), ops)
         started = self._runtime.now()
         self._in_flight += 1
 
@@ -241,6 +229,15 @@ class Replica:
         self._reads_here.append(request)
         self._schedule()
 
+    @property
+    def may_confirm(self) -> bool:
+        """Whether ``confirm`` is likely to be answered soon."""
+        return self.raft.leader_ready or self.raft.close_behind
+
+    def confirm(self, confirmed: Callable[[bool], None]) -> None:
+        """``confirmed(True)`` when keys may be looked up here, linearizably; False: not here."""
+        self.raft.confirm_here(confirmed)
+
     def _flush_reads(self) -> None:
         if self._reads:
             reads, self._reads = self._reads, []
@@ -275,8 +272,25 @@ class Replica:
         """Answer from the state as it is."""
         now_ms, note = self.clock.now_ms(), self.machine.uses_recency
         if note:
-            self._age_notes()
+            self._recency.age()
         for_each(reads, lambda request: self._serve(request, now_ms, note, linearizable))
+
+    def begin_looking(self, count: int, seconds: float) -> None:
+        """So many keys are to be looked up at once, which were asked for so long ago."""
+        self._look_at_ms, self._look_notes = self.clock.now_ms(), self.machine.uses_recency
+        if self._look_notes:
+            self._recency.age()
+        self.metrics.read_seconds.observe(seconds, count)
+        if not self.raft.is_leader:
+            self.metrics.read_here += count
+
+    def look(self, key: bytes) -> Result | None:
+        """The answer to a linearizable ``Get`` that may be given; ``None`` where ``read`` and
+        ``read_here`` are to be asked: a key that is due must be written out of the log."""
+        result = self.machine.look(key, self._look_at_ms)
+        if self._look_notes and result is not None and result.value is not None:
+            self._recency.note(key)
+        return result
 
     def _serve(self, request: Request, now_ms: int, note: bool, linearizable: bool) -> None:
         ops = request.ops
@@ -297,7 +311,7 @@ class Replica:
                 self.write(request)
             return
         if note:
-            self._note_uses(ops, results)
+            self._recency.note_found(ops, results)
         request.finish(_APPLIED, results)
 
     def _decides(self) -> bool:
@@ -318,63 +332,24 @@ class Replica:
 
         self.raft.confirm_fresh(max_staleness_s, fresh)
 
-    def _note_uses(self, ops: Sequence[Op], results: list[Result]) -> None:
-        """Recency travels in the log; a key noted lately is not noted again."""
-        noted, before = self._noted, self._noted_before
-        for op, result in zip(ops, results, strict=True):
-            if result.value is None or type(op) is not Get:
-                continue
-            key = op.key
-            if key not in noted and key not in before:
-                self._note(key)
-
     def note_uses(self, keys: Sequence[bytes]) -> None:
         """What was read at another replica."""
         if self.machine.uses_recency and self.raft.is_leader:
-            self._age_notes()
+            self._recency.age()
             for key in keys:
-                if key not in self._noted and key not in self._noted_before:
-                    self._note(key)
+                self._recency.note(key)
 
     def take_uses(self) -> Iterator[list[bytes]]:
         """What was read here, where somebody else leads, once it has waited for long enough: in
         pieces of bounded size."""
-        if not self._touched or self._runtime.now() - self._touched_since < self._touch_interval:
-            return
-        piece, size = list[bytes](), 0
-        for key in self._touched:
-            if piece and size + len(key) > MAX_USES_BYTES:
-                yield piece
-                piece, size = [], 0
-            piece.append(key)
-            size += len(key)
-        self._touched.clear()
-        yield piece
-
-    def _note(self, key: bytes) -> None:
-        touched = self._touched
-        if len(touched) < MAX_TOUCHED:
-            if not touched:
-                self._touched_since = self._runtime.now()
-            touched[key] = None
-            self._noted.add(key)
-
-    def _age_notes(self) -> None:
-        now = self._runtime.now()
-        old = now - self._noted_since >= NOTED_FOR * self._touch_interval
-        if old or len(self._noted) >= MAX_NOTED:
-            self._noted_before, self._noted, self._noted_since = self._noted, set(), now
-
-    @property
-    def _touch_interval(self) -> float:
-        return self._options.touch_interval_s
+        return self._recency.messages() if self._recency.due else iter(())
 
     # -- the leader's duties
 
     def _raft_changed(self) -> None:
         self.leader = self.raft.leader
         if not self.raft.is_leader:
-            self._touched.clear()
+            self._recency.take()
             self._fail_queue()
         self._on_change(self.id)
 
@@ -383,13 +358,14 @@ class Replica:
         self.raft.on_timer()
         self._count_raft()
         if not self.raft.leader_ready or not self.raft.accepts:
+            if self.raft.is_leader and self._recency.due:
+                self._recency.take()  # nowhere to write them: others have something to note, too
             return
-        now = self._runtime.now()
         if self.machine.settings != self._options.configure:
             if not self._configuring:
                 self._configuring = True
                 self._configure()
-        elif self._touched and now - self._touched_since >= self._touch_interval:
+        elif self._recency.due:
             self._propose([], ())
         elif not self._queue and not self._in_flight:
             deadline = self.machine.next_deadline_ms()

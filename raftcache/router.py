@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, cast
 
 from raftcache.forwarding import Forwarder, Ticket, size_of
-from raftcache.gathering import Done, Gathered, Gatherer
+from raftcache.gathering import Done, Gathered, Gatherer, Joint
+from raftcache.joint_reads import JointReads
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import (
@@ -82,6 +83,7 @@ class Router:
         self._node = node
         self._runtime = runtime
         self._peers = peers
+        self._slots = slots
         self._group_of = slots.group_of
         self._placement = placement
         self._replicas = replicas
@@ -103,6 +105,9 @@ class Router:
         """Bound once, not for every ticket."""
         self._gatherer = Gatherer(
             runtime, self._ended, self._take_up, self._dispatch, self._take_apart
+        )
+        self._joint_reads = JointReads(
+            runtime, replicas, slots.groups, self._dispatch, self._finish
         )
         self._hints: dict[int, str] = {}
         self._silent: dict[str, float] = {}
@@ -168,13 +173,22 @@ class Router:
         if len(ops) == 1 and max_staleness is None:
             # The commonest case, in half of the time.
             op = ops[0]
+            if type(op) is Get and self._joint_reads.possible:
+                self._join(ops, len(op.key), deadline, finish)
+                return
             if type(op) is Get:
-                group, size = self._group_of(op.key), len(op.key)
+                group, size = self._slots.group_of(op.key), len(op.key)
                 self._gather(group, _READ, ops, size, deadline, finish)
                 return
             if type(op) is Set:
                 group, size = self._group_of(op.key), len(op.key) + len(op.value)
                 self._gather(group, _WRITE, ops, size, deadline, finish)
+                return
+        plain = not atomic and max_staleness is None and len(ops) > 0
+        if plain and group is None and type(ops[0]) is Get and self._joint_reads.possible:
+            kind, size = alike(ops)
+            if kind is _READ:
+                self._join(ops, size, deadline, finish)
                 return
         if group is None:
             group = self._only_group(ops)
@@ -182,7 +196,7 @@ class Router:
             # The common case, in a third of the time.
             self._start(group, ops, deadline, finish, max_staleness)
             return
-        if not atomic and max_staleness is None and ops:
+        if plain:
             kind, size = alike(ops)
             if kind is not None:
                 if self._full(len(ops), size):
@@ -284,6 +298,16 @@ class Router:
         else:
             self._gatherer.add(group, kind, ops, size, deadline, done)
 
+    def _join(self, ops: Sequence[Read | Write], size: int, deadline: float, done: Done) -> None:
+        """The same for nothing but ``Get``, with those of other groups."""
+        if self._full(len(ops), size):
+            done([_UNAVAILABLE] * len(ops))
+            return
+        slots, joint = self._slots, self._gatherer.joint(size, deadline)
+        for op in ops:
+            joint.groups.append(slots.group_of(cast(Get, op).key))
+        joint.add(ops, size, done)
+
     def _full(self, count: int, size: int) -> bool:
         """Whether so many more operations and bytes are too many; if not, they are counted."""
         limits = self._limits
@@ -305,6 +329,9 @@ class Router:
 
     def _dispatch(self, ticket: Ticket) -> None:
         if ticket.finished:
+            return
+        if isinstance(ticket, Joint):
+            self._joint_reads.begin(ticket)
             return
         group = ticket.group
         replica = self._replicas.get(group)
@@ -426,8 +453,11 @@ class Router:
         """Leaders write down what was read here."""
         for group, replica in self._replicas.items():
             leader = replica.leader
-            if leader is not None and leader != self._node and self._peers.connected(leader):
-                for keys in replica.take_uses():
+            if leader == self._node:
+                continue
+            for keys in replica.take_uses():
+                # What nobody can be told is forgotten: it would keep others from being noted.
+                if leader is not None and self._peers.connected(leader):
                     message = wire.Payload(encode_payload(Uses(group, keys)))
                     self._peers.send(leader, message)
 
@@ -457,6 +487,7 @@ class Router:
         for ticket in due:
             doubt = ticket.exposed or ticket.tainted
             self._finish(ticket, [_UNKNOWN if doubt else _UNAVAILABLE] * len(ticket.ops))
+        self._joint_reads.on_timer()
         self._look_elsewhere()
         self._tell_uses()
         for group in list(self._parked):

@@ -107,15 +107,16 @@ class SimNode(Node):
         """Neither class may be derived from: they may be compiled."""
         core, journal = raft.engine._core, self.journals[group]
         submit, append = core._applyCommand, journal.on_append
-        made: dict[int, float] = {}
+        made: dict[int, tuple[bytes, float]] = {}
+        """With the command itself: what is never appended must not lend its number to another."""
 
         def submitted(command: bytes, callback: Any) -> None:
-            made[id(command)] = self.process.scheduler.now
+            made[id(command)] = command, self.process.scheduler.now
             submit(command, callback)
 
         def appended(command: bytes, index: int, term: int) -> None:
-            if (at := made.pop(id(command), None)) is not None:
-                self.proposed_at[group, index, term] = at
+            if (proposed := made.pop(id(command), None)) is not None:
+                self.proposed_at[group, index, term] = proposed[1]
             append(command, index, term)
 
         core._applyCommand, journal.on_append = submitted, appended

@@ -84,8 +84,11 @@ class Chooser:
         return self.single(self._draw.choice(self._single))
 
     def several(self) -> list[Request]:
-        """For one batch that is not atomic: on different keys."""
-        return [self.single(key) for key in self._draw.sample(self._single, 3)]
+        """For one batch that is not atomic: on different keys. A third of them only read."""
+        requests = [self.single(key) for key in self._draw.sample(self._single, 3)]
+        if requests[0].op == "get":
+            return [Request("get", x.key, (), (Get(x.key.encode()),)) for x in requests]
+        return requests
 
     def filler(self) -> Set | None:
         """Something big that nobody reads, where memory is small."""

@@ -325,6 +325,9 @@ class StockGroup:
 
         self._submit(lambda callback: self._state.barrier(callback=callback), ended)
 
+    def confirm_here(self, confirmed: Callable[[bool], None]) -> None:
+        self.confirm_read(confirmed)
+
     def confirm_fresh(self, max_staleness_s: float, confirmed: Callable[[bool], None]) -> None:
         del max_staleness_s
         confirmed(False)

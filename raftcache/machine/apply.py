@@ -398,6 +398,21 @@ class Machine:
         self.stats.hits += gets - misses
         return results, due_ms
 
+    def look(self, key: bytes, now_ms: int) -> Result | None:
+        """``query`` of one ``Get``; ``None`` of what is due at ``now_ms``, in machine time, though
+        the log does not say so yet."""
+        cache = self.cache
+        entry = cache.entries.get(key)
+        if entry is None or 0 < entry[2] <= cache.time_ms:
+            self.stats.misses += 1
+            return _MISSING
+        if 0 < entry[2] <= now_ms:
+            return None
+        self.stats.hits += 1
+        if len(entry) == 3 and not entry[2]:
+            return Result(OK, entry[1], entry[0])
+        return found(entry, cache.time_ms)
+
     def _query_other(self, op: Any) -> Result:
         if type(op) is Count:
             return Result(OK, number=len(self.cache.entries))

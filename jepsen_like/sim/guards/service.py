@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jepsen_like.sim.guards.catalogue import Guard
+from raftcache.gathering import Joint
+from raftcache.joint_reads import JointReads
 from raftcache.raft import wire
 from raftcache.raft.clock import GroupClock
 from raftcache.raft.election import Election
@@ -12,6 +14,7 @@ from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import Outcome, RaftGroup
 from raftcache.raft.reads import Confirmed, Reads
 
+_on_answer = JointReads._on_answer
 _tell_change = RaftGroup._tell_change
 
 
@@ -27,6 +30,11 @@ def _answer_at_once(self: FollowerReads, node: str, message: wire.ReadIndex) -> 
     index = self._applied() if self._engine.is_leader else 0
     self._announce_commit_to(node)
     self._send(node, wire.ReadIndexReply(self._group, message.id, index))
+
+
+def _the_first_answer_will_do(self: JointReads, joint: Joint, ok: bool) -> None:
+    joint.left = 1
+    _on_answer(self, joint, ok)
 
 
 def _whatever_is_there(self: RaftGroup, index: int, term: int) -> Any:
@@ -107,6 +115,13 @@ GUARDS: Final = (
         (9,),
         "a deposed leader tells a follower that its old state is fresh",
         ((FollowerReads, "on_request", _answer_at_once),),
+    ),
+    Guard(
+        "joint-reads",
+        (),
+        (9,),
+        "keys of several groups are read once one of these is known to be fresh",
+        ((JointReads, "_on_answer", _the_first_answer_will_do),),
     ),
     Guard(
         "clock-lead",
