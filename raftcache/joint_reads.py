@@ -28,7 +28,7 @@ APART_S: Final = 1.0
 
 
 class JointReads:
-    """One node's. ``replicas``: of all groups that there are, or there are no joint reads;
+    """One node's. ``replicas``: of the groups that are here, out of so many ``groups``;
     ``dispatch`` takes tickets that go by themselves, ``finish`` the results of a joint one."""
 
     def __init__(
@@ -40,21 +40,33 @@ class JointReads:
         finish: Callable[[Ticket, Sequence[Result]], None],
     ) -> None:
         self._runtime = runtime
-        self._replicas = [replicas[group] for group in range(groups) if group in replicas]
+        self._replicas = [replicas.get(group) for group in range(groups)]
         self._dispatch = dispatch
         self._finish = finish
         self._under_way: dict[Joint, None] = {}
-        self._together = len(self._replicas) == groups > 1
+        self._several = len(replicas) > 1
+        self._hosted = [self._several and group in replicas for group in range(groups)]
+        self._nowhere = [False] * groups
         self._apart_until = -1e18
-        self.possible = self._together
-        """Whether reads may be joint now."""
+        self.here = self._hosted
+        """Of each group, whether reads of it may be joint now."""
+
+    @property
+    def possible(self) -> bool:
+        """Whether those of any may be."""
+        return self._several and self.here is self._hosted
+
+    def _replica(self, group: int) -> Replica:
+        replica = self._replicas[group]
+        assert replica is not None
+        return replica
 
     def begin(self, joint: Joint) -> None:
         """Ask all groups that it concerns."""
         joint.asked = sorted(set(joint.groups))
         joint.left = len(joint.asked)
         for group in joint.asked:
-            if not self._replicas[group].may_confirm:
+            if not self._replica(group).may_confirm:
                 self._take_apart(joint)
                 return
         self._under_way[joint] = None
@@ -63,7 +75,7 @@ class JointReads:
             self._on_answer(joint, ok)
 
         for group in joint.asked:
-            self._replicas[group].confirm(confirmed)
+            self._replica(group).confirm(confirmed)
 
     def _on_answer(self, joint: Joint, ok: bool) -> None:
         if joint not in self._under_way:
@@ -80,11 +92,12 @@ class JointReads:
         replicas, groups = self._replicas, joint.groups
         seconds = self._runtime.now() - joint.started
         for group in joint.asked:
-            replicas[group].begin_looking(groups.count(group), seconds)
+            self._replica(group).begin_looking(groups.count(group), seconds)
         results: list[Result] = []
         for place, op in enumerate(joint.ops):
-            assert type(op) is Get
-            result = replicas[groups[place]].look(op.key)
+            replica = replicas[groups[place]]
+            assert type(op) is Get and replica is not None
+            result = replica.look(op.key)
             if result is None:
                 self._take_apart(joint)
                 return
@@ -106,4 +119,4 @@ class JointReads:
             elif joint.left < len(joint.asked) and joint.started <= late:
                 self._apart_until = now + APART_S
                 self._take_apart(joint)
-        self.possible = self._together and now >= self._apart_until
+        self.here = self._hosted if now >= self._apart_until else self._nowhere

@@ -173,12 +173,16 @@ class Router:
         if len(ops) == 1 and max_staleness is None:
             # The commonest case, in half of the time.
             op = ops[0]
-            if type(op) is Get and self._joint_reads.possible:
-                self._join(ops, len(op.key), deadline, finish)
-                return
             if type(op) is Get:
                 group, size = self._slots.group_of(op.key), len(op.key)
-                self._gather(group, _READ, ops, size, deadline, finish)
+                if not self._joint_reads.here[group]:
+                    self._gather(group, _READ, ops, size, deadline, finish)
+                elif self._full(1, size):
+                    finish([_UNAVAILABLE])
+                else:
+                    joint = self._gatherer.joint(size, deadline)
+                    joint.groups.append(group)
+                    joint.add(ops, size, finish)
                 return
             if type(op) is Set:
                 group, size = self._group_of(op.key), len(op.key) + len(op.value)
@@ -187,8 +191,7 @@ class Router:
         plain = not atomic and max_staleness is None and len(ops) > 0
         if plain and group is None and type(ops[0]) is Get and self._joint_reads.possible:
             kind, size = alike(ops)
-            if kind is _READ:
-                self._join(ops, size, deadline, finish)
+            if kind is _READ and self._join(ops, size, deadline, finish):
                 return
         if group is None:
             group = self._only_group(ops)
@@ -298,15 +301,22 @@ class Router:
         else:
             self._gatherer.add(group, kind, ops, size, deadline, done)
 
-    def _join(self, ops: Sequence[Read | Write], size: int, deadline: float, done: Done) -> None:
-        """The same for nothing but ``Get``, with those of other groups."""
+    def _join(self, ops: Sequence[Read | Write], size: int, deadline: float, done: Done) -> bool:
+        """The same for nothing but ``Get``, of several groups; False: not all of them are here."""
+        slots, here = self._slots, self._joint_reads.here
+        groups: list[int] = []
+        for op in ops:
+            group = slots.group_of(cast(Get, op).key)
+            if not here[group]:
+                return False
+            groups.append(group)
         if self._full(len(ops), size):
             done([_UNAVAILABLE] * len(ops))
-            return
-        slots, joint = self._slots, self._gatherer.joint(size, deadline)
-        for op in ops:
-            joint.groups.append(slots.group_of(cast(Get, op).key))
-        joint.add(ops, size, done)
+        else:
+            joint = self._gatherer.joint(size, deadline)
+            joint.groups.extend(groups)
+            joint.add(ops, size, done)
+        return True
 
     def _full(self, count: int, size: int) -> bool:
         """Whether so many more operations and bytes are too many; if not, they are counted."""

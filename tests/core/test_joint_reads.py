@@ -88,15 +88,17 @@ def test_a_joint_read_ends_once(stage: Stage, end: str) -> None:
     assert node.router._joint_reads._under_way == {}
 
 
-def test_a_node_without_all_groups_reads_each_by_itself() -> None:
+def test_a_node_without_all_groups_reads_what_is_here_jointly() -> None:
     stage = Stage(size=5, groups=5, replication=3)
     keys = [stage.key_of(group) for group in range(5)]
     for key in keys:
         stage.set(key, b"v" + key)
     node = stage.node("n1")
-    batch = node.batch([Get(key) for key in keys], node.now() + 5.0)
-    assert under_way(stage, "n1") == []
-    assert [result.value for result in stage.result(batch)] == [b"v" + key for key in keys]
+    here = [keys[group] for group in sorted(node.replicas)]
+    batches = [node.batch([Get(key) for key in each], node.now() + 5.0) for each in (here, keys)]
+    assert [joint.parts[0][0] for joint in under_way(stage, "n1")] == [3]  # type: ignore[index]
+    for batch, each in zip(batches, (here, keys), strict=True):
+        assert [result.value for result in stage.result(batch)] == [b"v" + key for key in each]
 
 
 def test_what_is_due_is_not_shown_by_anybody(stage: Stage) -> None:
