@@ -174,17 +174,17 @@ class Gatherer:
         self._replace = replace
         self._open: dict[Kind, dict[int, Gathered]] = {Kind.READ: {}, Kind.WRITE: {}}
         self._turn: list[Gathered] = []
-        self._joint: Joint | None = None
+        self._joint: dict[int, Joint] = {}
 
-    def joint(self, size: int, deadline: float) -> Joint:
-        """What takes linearizable reads of one key each, of so many bytes, in this turn: to be
-        added to it, and their groups."""
-        joint = self._joint
+    def joint(self, way: int, size: int, deadline: float) -> Joint:
+        """What takes linearizable reads of one key each, of so many bytes, in this turn, with
+        others of that number (``joint_reads``): to be added to it, and their groups."""
+        joint = self._joint.get(way)
         if joint is None or not (
             joint.size + size <= MAX_GATHERED_BYTES and _takes_more(joint, deadline)
         ):
-            started = self._runtime.now()
-            joint = self._joint = Joint(deadline, self._ended, self._replace, started)
+            joint = Joint(deadline, self._ended, self._replace, self._runtime.now())
+            self._joint[way] = joint
             self._add_to_turn(joint)
         return joint
 
@@ -242,7 +242,8 @@ class Gatherer:
         self._turn.append(ticket)
 
     def _end_turn(self) -> None:
-        turn, self._turn, self._joint = self._turn, [], None
+        turn, self._turn = self._turn, []
+        self._joint.clear()
         for tickets in self._open.values():
             tickets.clear()
         for ticket in turn:

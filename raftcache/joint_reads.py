@@ -5,9 +5,11 @@ that apart by groups, giving each replica its part and putting results together 
 than the reads. So every group that is concerned is only asked whether it may be read, and then all
 keys are looked up in the order in which they were asked for.
 
-A read is as fresh as its own group's answer, whenever that of another group comes. It must not wait
-for another group that has lost its leader, though: then, or when an answer takes long that others
-have given, reads go on by themselves, each to its group. They may be repeated without harm.
+A read is as fresh as its own group's answer, whenever that of another group comes. It should not
+wait for that of a group that it does not concern, though. So those go together whose groups are led
+by the same node, which answers for all of these at the same time; and apart from them, together,
+those that concern groups of several leaders. When a leader is lost, or an answer takes long that
+others have given, reads go on by themselves, each to its group. They may be repeated without harm.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ PATIENCE_S: Final = 0.02
 """How long an answer may be missing while others have come."""
 APART_S: Final = 1.0
 """How long reads go by themselves after that."""
+APART: Final = -1
+SEVERAL_LEADERS: Final = -2
 
 
 class JointReads:
@@ -44,17 +48,32 @@ class JointReads:
         self._dispatch = dispatch
         self._finish = finish
         self._under_way: dict[Joint, None] = {}
-        self._several = len(replicas) > 1
-        self._hosted = [self._several and group in replicas for group in range(groups)]
-        self._nowhere = [False] * groups
+        self._leaders: dict[str, int] = {}
+        self._led = [APART] * groups
+        self._apart = [APART] * groups
         self._apart_until = -1e18
-        self.here = self._hosted
-        """Of each group, whether reads of it may be joint now."""
+        self.ways = self._led
+        """Of each group, with what number reads of it are joint; ``APART``: they are not."""
 
-    @property
-    def possible(self) -> bool:
-        """Whether those of any may be."""
-        return self._several and self.here is self._hosted
+    def way_of(self, groups: Sequence[int]) -> int:
+        """The number for reads of all of these."""
+        ways = self.ways
+        way = ways[groups[0]]
+        for group in groups:
+            each = ways[group]
+            if each == APART:
+                return APART
+            if each != way:
+                way = SEVERAL_LEADERS
+        return way
+
+    def on_change(self, group: int) -> None:
+        """The group has another leader, or none."""
+        replica = self._replicas[group]
+        if replica is None or replica.leader is None or len(self._replicas) == 1:
+            self._led[group] = APART
+        else:
+            self._led[group] = self._leaders.setdefault(replica.leader, len(self._leaders))
 
     def _replica(self, group: int) -> Replica:
         replica = self._replicas[group]
@@ -119,4 +138,4 @@ class JointReads:
             elif joint.left < len(joint.asked) and joint.started <= late:
                 self._apart_until = now + APART_S
                 self._take_apart(joint)
-        self.here = self._hosted if now >= self._apart_until else self._nowhere
+        self.ways = self._led if now >= self._apart_until else self._apart

@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from raftcache.forwarding import Forwarder, Ticket, size_of
 from raftcache.gathering import Done, Gathered, Gatherer, Joint
-from raftcache.joint_reads import JointReads
+from raftcache.joint_reads import APART, JointReads
 from raftcache.limits import Limits
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import (
@@ -175,12 +175,13 @@ class Router:
             op = ops[0]
             if type(op) is Get:
                 group, size = self._slots.group_of(op.key), len(op.key)
-                if not self._joint_reads.here[group]:
+                way = self._joint_reads.ways[group]
+                if way == APART:
                     self._gather(group, _READ, ops, size, deadline, finish)
                 elif self._full(1, size):
                     finish([_UNAVAILABLE])
                 else:
-                    joint = self._gatherer.joint(size, deadline)
+                    joint = self._gatherer.joint(way, size, deadline)
                     joint.groups.append(group)
                     joint.add(ops, size, finish)
                 return
@@ -189,7 +190,7 @@ class Router:
                 self._gather(group, _WRITE, ops, size, deadline, finish)
                 return
         plain = not atomic and max_staleness is None and len(ops) > 0
-        if plain and group is None and type(ops[0]) is Get and self._joint_reads.possible:
+        if plain and group is None and type(ops[0]) is Get and self._slots.groups > 1:
             kind, size = alike(ops)
             if kind is _READ and self._join(ops, size, deadline, finish):
                 return
@@ -302,18 +303,16 @@ class Router:
             self._gatherer.add(group, kind, ops, size, deadline, done)
 
     def _join(self, ops: Sequence[Read | Write], size: int, deadline: float, done: Done) -> bool:
-        """The same for nothing but ``Get``, of several groups; False: not all of them are here."""
-        slots, here = self._slots, self._joint_reads.here
-        groups: list[int] = []
-        for op in ops:
-            group = slots.group_of(cast(Get, op).key)
-            if not here[group]:
-                return False
-            groups.append(group)
+        """The same for nothing but ``Get``, of any groups; False: they cannot be joint."""
+        slots = self._slots
+        groups = [slots.group_of(cast(Get, op).key) for op in ops]
+        way = self._joint_reads.way_of(groups)
+        if way == APART:
+            return False
         if self._full(len(ops), size):
             done([_UNAVAILABLE] * len(ops))
         else:
-            joint = self._gatherer.joint(size, deadline)
+            joint = self._gatherer.joint(way, size, deadline)
             joint.groups.extend(groups)
             joint.add(ops, size, done)
         return True
@@ -481,6 +480,7 @@ class Router:
 
     def on_change(self, group: int) -> None:
         """The group has another leader, or none: what waited for that is tried again."""
+        self._joint_reads.on_change(group)
         self._unpark(group)
         self._check_transfers()
 

@@ -93,7 +93,7 @@ def test_what_requests_of_one_turn_ask_of_a_group_goes_together(
     ]
     single = node.read(here, node.now() + 5.0)
     reads = isinstance(op(here, 0), Get)
-    assert len(node.router._outstanding) == (1 if reads else 3)
+    assert len(node.router._outstanding) == (2 if reads else 3)
     assert [len(stage.result(batch)) for batch in batches] == [3, 2, 1, 3]
     assert (node.router._operations, node.router._bytes) == (0, 0)
     stage.result(single)
