@@ -14,7 +14,7 @@ import uvloop
 from jepsen_like.__main__ import main
 from jepsen_like.checkers.history import load
 from jepsen_like.checkers.linearizability import Verdict
-from jepsen_like.run import nemeses, report, workloads
+from jepsen_like.run import judge, nemeses, report, workloads
 from jepsen_like.run.command import UsageError, families_of, workloads_of
 from jepsen_like.run.runner import Outcome, Plan, Run, faults_of
 from jepsen_like.sim.faults import Fault
@@ -104,8 +104,9 @@ def test_what_could_not_be_judged_is_not_valid(tmp_path: Path) -> None:
 def test_the_judge_ends_in_time_and_leaves_the_rest_undecided(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The judge's process begins with this, and so is far too late.
-    monkeypatch.setattr("jepsen_like.run.judge.os.nice", time.sleep)
+    # Its processes begin with this, those that are there during the run, too: all are too late.
+    pool = judge._pool
+    monkeypatch.setattr(judge, "_pool", lambda processes, *_: pool(processes, time.sleep, 60.0))
     fake = Fake()
     plan = Plan(0.5, 1, True, ("register",), (), rate=0.0, concurrency=8, check_seconds=0.0)
     outcome = uvloop.run(Run(fake, plan, tmp_path).play())
