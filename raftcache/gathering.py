@@ -110,9 +110,10 @@ class Gathered(Ticket):
 
 
 class Joint(Gathered):
-    """Reads of one turn, ``Get`` alone, of all groups together: answered in their order, with
-    nothing taken apart, once all groups that they concern may be read. ``groups``: that of each
-    operation. ``asked``: groups that were asked; ``left``: those that have not answered."""
+    """Reads of one turn, ``Get`` alone, of several groups (``joint_reads`` says which go together):
+    answered in their order, with nothing taken apart, once all groups that they concern may be
+    read. ``groups``: that of each operation. ``asked``: groups that were asked; ``left``: those
+    that have not answered."""
 
     __slots__ = ("asked", "groups", "left", "started")
 
