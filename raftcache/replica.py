@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from raftcache.calls import for_each
+from raftcache.lull import Lull
 from raftcache.machine import Machine, SnapshotError
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Batch, Configure, Op, Result, Scan, encode_batch
@@ -28,7 +29,8 @@ MAX_BATCH_OPERATIONS: Final = 4096
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Of keys and values in one log entry; one larger request still goes whole."""
 WORTHWHILE_OPERATIONS: Final = 64
-"""While an entry is on its way, another one leaves only with at least so many operations."""
+"""While an entry is on its way, or has just come back, another one leaves only with at least so
+many operations."""
 _APPLIED: Final = Outcome.APPLIED
 
 
@@ -93,6 +95,7 @@ class Replica:
         self._queued_operations = 0
         self._in_flight = 0
         self._flushing = False
+        self._lull = Lull(runtime, self._resume)
         self._reads: list[Request] = []
         self._lease_reads: list[Request] = []
         self._reads_here: list[Request] = []
@@ -155,9 +158,14 @@ class Replica:
                 return
             if self._in_flight >= self._options.max_in_flight:
                 return
-            if self._in_flight and self._queued_operations < WORTHWHILE_OPERATIONS:
+            waits = self._in_flight or self._lull.active
+            if waits and self._queued_operations < WORTHWHILE_OPERATIONS:
                 return
             self._propose(self._take())
+
+    def _resume(self) -> None:
+        if self._queue:
+            self._schedule()
 
     def _take(self) -> list[Request]:
         operations = size = count = 0
@@ -196,9 +204,9 @@ class Replica:
                 metrics.unknown += len(ops)
             else:
                 metrics.not_applied += len(ops)
+            if self._in_flight == 0:
+                self._lull.begin()
             if self._queue:
-                # Not before the loop has read once more: clients that were just answered may ask
-                # for the next thing. Measured at 50 clients: a quarter more operations an entry.
                 self._runtime.call_soon(self._schedule)
             for_each(
                 zip(requests, ended, strict=True), lambda each: each[0].finish(outcome, each[1])

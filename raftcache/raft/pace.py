@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from raftcache.lull import Lull
 from raftcache.raft.quickest import Quickest
 from raftcache.runtime import Runtime
 
@@ -48,7 +49,8 @@ class Pace:
 
 
 class Rounds:
-    """Rounds of one kind: of all groups together, unless one of them takes long."""
+    """Rounds of one kind: of all groups together, unless one of them takes long, and with a rest
+    after those that have ended."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -60,15 +62,22 @@ class Rounds:
         """Whether more may join them: in the same turn."""
         self._waiting: dict[Callable[[], None], None] = {}
         self._timed = False
+        self._lull = Lull(runtime, self._wake)
 
     def may_start(self, under_way: int, last: float, wake: Callable[[], None]) -> bool:
         """Whether a group may start a round now that has so many under way, the last one started at
-        ``last``. If not for those of other groups, ``wake`` is called when it may."""
+        ``last``. If it is for what groups have in common that it may not, ``wake`` is called when
+        it may."""
         if under_way:
             apart = self._runtime.now() - last >= ROUND_APART_S
             if not apart or under_way >= MAX_ROUNDS_IN_FLIGHT:
                 return False
-        if self._open or self._left == 0:
+        if self._open:
+            return True
+        if self._lull.active:
+            self._waiting[wake] = None
+            return False
+        if self._left == 0:
             return True
         left = self._started + ROUND_APART_S - self._runtime.now()
         if left <= 0:
@@ -103,7 +112,7 @@ class Rounds:
         if number == self._number and self._left > 0:
             self._left -= 1
             if self._left == 0:
-                self._wake()
+                self._lull.begin()
 
     def _on_time(self, number: int) -> None:
         self._timed = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from raftcache.lull import TURNS
 from raftcache.raft.pace import ROUND_APART_S, Pace, Rounds
 
 from .harness import Cluster
@@ -15,22 +16,26 @@ class Turns:
 
     def __init__(self) -> None:
         self.time = 100.0
-        self.soon: list[Callable[[], object]] = []
+        self.soon: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self.later: list[tuple[float, Callable[[], object]]] = []
 
     def now(self) -> float:
         return self.time
 
-    def call_soon(self, function: Callable[[], object]) -> None:
-        self.soon.append(function)
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        self.soon.append((function, args))
 
     def call_later(self, delay: float, function: Callable[[], object]) -> None:
         self.later.append((self.time + delay, function))
 
     def end_turn(self) -> None:
         soon, self.soon = self.soon, []
-        for function in soon:
-            function()
+        for function, args in soon:
+            function(*args)
+
+    def rest(self) -> None:
+        for _ in range(TURNS):
+            self.end_turn()
 
     def pass_time(self, seconds: float) -> None:
         self.time += seconds
@@ -78,8 +83,21 @@ def test_rounds_of_one_turn_start_together_and_others_wait_for_the_last_of_them(
     assert woken == []
     assert not may_start(rounds, wake)
     rounds.end(first)
+    for _ in range(TURNS - 1):
+        turns.end_turn()
+        assert woken == [] and not may_start(rounds, wake), "some are about to ask"
+    turns.end_turn()
     assert woken == ["c"], "once, however often it asked"
     assert may_start(rounds, never)
+
+
+def test_after_a_rest_nobody_waits() -> None:
+    turns, rounds, first = started()
+    rounds.end(first)
+    turns.rest()
+    assert may_start(rounds, never)
+    turns.end_turn()
+    assert not turns.soon
 
 
 def test_a_slow_round_keeps_others_waiting_for_a_bounded_time() -> None:
@@ -98,6 +116,7 @@ def test_a_slow_round_keeps_others_waiting_for_a_bounded_time() -> None:
     rounds.end(first)
     assert not may_start(rounds, lambda: None), "the end of the slow one says nothing of the second"
     rounds.end(second)
+    turns.rest()
     assert may_start(rounds, never)
 
 
@@ -157,6 +176,7 @@ def test_a_timer_of_earlier_rounds_does_not_end_the_wait_for_later_ones() -> Non
     turns, rounds, first = started()
     assert not may_start(rounds, lambda: None)
     rounds.end(first)
+    turns.rest()
     turns.pass_time(ROUND_APART_S / 2)
     second = rounds.start()
     turns.end_turn()
@@ -167,6 +187,7 @@ def test_a_timer_of_earlier_rounds_does_not_end_the_wait_for_later_ones() -> Non
     turns.pass_time(ROUND_APART_S)
     assert woken == ["b"]
     rounds.end(second)
+    turns.rest()
     assert may_start(rounds, never)
 
 
