@@ -1,6 +1,7 @@
 """Operations on their way to the node that leads their group, and the answers back.
 
-All requests of one turn of the event loop for the same group, node and kind travel as one message.
+All requests of one turn of the event loop for the same group, node and kind travel as one message;
+after an answer they wait for a few turns, for those of clients that were just answered.
 What was sent on a connection that then closed has an unknown outcome; what could not be sent was
 surely not applied.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+from raftcache.lull import Lull
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Append, Atomic, Get, Once, Read, Result, Set, SetMany, SetRange, Write
 from raftcache.payloads import (
@@ -142,18 +144,24 @@ class Forwarder:
         self._uses = uses
         self._outbox: dict[tuple[str, int, Kind], list[Ticket]] = {}
         self._flushing = False
+        self._lull = Lull(runtime, self._schedule)
         self._sent: dict[int, _Sent] = {}
         self._next_id = 0
 
     def add(self, node: str, ticket: Ticket) -> None:
         """Send with what else goes there in this turn."""
         self._outbox.setdefault((node, ticket.group, ticket.kind), []).append(ticket)
-        if not self._flushing:
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._outbox and not self._flushing:
             self._flushing = True
             self._runtime.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
+        if self._lull.active:
+            return
         outbox, self._outbox = self._outbox, {}
         for (node, group, kind), tickets in outbox.items():
             if kind in _APART:
@@ -229,6 +237,7 @@ class Forwarder:
         if outcome is Outcome.APPLIED and len(results) != sum(len(t.ops) for t in tickets):
             raise wire.WireError(f"{len(results)} results from {node!r}")
         del self._sent[message.id]
+        self._lull.begin()
         for ticket in tickets:
             count = len(ticket.ops)
             if ticket not in sent.gone:

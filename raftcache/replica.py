@@ -29,8 +29,7 @@ MAX_BATCH_OPERATIONS: Final = 4096
 MAX_BATCH_BYTES: Final = 4 * 1024 * 1024
 """Of keys and values in one log entry; one larger request still goes whole."""
 WORTHWHILE_OPERATIONS: Final = 64
-"""While an entry is on its way, or has just come back, another one leaves only with at least so
-many operations."""
+"""While an entry is on its way, another one leaves only with at least so many operations."""
 _APPLIED: Final = Outcome.APPLIED
 
 
@@ -156,10 +155,9 @@ class Replica:
             if not self.raft.accepts:
                 self._fail_queue(self.raft.refusal())
                 return
-            if self._in_flight >= self._options.max_in_flight:
+            if self._lull.active or self._in_flight >= self._options.max_in_flight:
                 return
-            waits = self._in_flight or self._lull.active
-            if waits and self._queued_operations < WORTHWHILE_OPERATIONS:
+            if self._in_flight and self._queued_operations < WORTHWHILE_OPERATIONS:
                 return
             self._propose(self._take())
 
@@ -204,10 +202,7 @@ class Replica:
                 metrics.unknown += len(ops)
             else:
                 metrics.not_applied += len(ops)
-            if self._in_flight == 0:
-                self._lull.begin()
-            if self._queue:
-                self._runtime.call_soon(self._schedule)
+            self._lull.begin()
             for_each(
                 zip(requests, ended, strict=True), lambda each: each[0].finish(outcome, each[1])
             )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from raftcache.forwarding import SILENT_S, Forwarder, Ticket
+from raftcache.lull import TURNS
 from raftcache.metrics import GroupMetrics
 from raftcache.ops import Get, Result, Status
-from raftcache.payloads import Forward, Kind, encode_payload
+from raftcache.payloads import Forward, ForwardReply, Kind, decode_payload, encode_payload
 from raftcache.raft import wire
 from raftcache.raft.follower_reads import FollowerReads
 from raftcache.raft.group import Outcome
@@ -51,8 +53,8 @@ class Runtime:
     def now(self) -> float:
         return self.time
 
-    def call_soon(self, call: Any) -> None:
-        self.calls.append(call)
+    def call_soon(self, call: Any, *args: Any) -> None:
+        self.calls.append(partial(call, *args))
 
 
 def asking() -> tuple[Forwarder, Runtime]:
@@ -147,3 +149,34 @@ def test_what_nobody_waits_for_any_more_is_no_silence() -> None:
     ticket.finished = True
     assert forwarder.silent() == set()
     assert forwarder._sent == {}
+
+
+def test_after_an_answer_what_is_asked_next_goes_together() -> None:
+    """Clients that were answered by it need a turn or two more, one than the other."""
+    forwarder, runtime = asking()
+    peers: Any = forwarder._peers
+
+    def ask(key: bytes) -> None:
+        forwarder.add("b", Ticket(0, Kind.READ, (Get(key),), 1, 200.0, ignored, ignored))
+
+    def end_turn() -> None:
+        calls, runtime.calls = runtime.calls, []
+        for call in calls:
+            call()
+
+    ask(b"1")
+    end_turn()
+    assert len(peers.sent) == 1, "nothing to wait for"
+    reply = ForwardReply(1, Outcome.APPLIED.value, [Result(Status.OK)])
+    forwarder.on_payload("b", encode_payload(reply))
+    ask(b"2")
+    for _ in range(TURNS):
+        end_turn()
+        assert len(peers.sent) == 1
+    ask(b"3")
+    end_turn()
+    (_, message) = peers.sent[1]
+    assert [op.key for op in decode_payload(message.data).ops] == [b"2", b"3"]
+    assert len(peers.sent) == 2
+    end_turn()
+    assert not runtime.calls
