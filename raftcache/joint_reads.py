@@ -69,11 +69,11 @@ class JointReads:
 
     def on_change(self, group: int) -> None:
         """The group has another leader, or none."""
-        replica = self._replicas[group]
-        if replica is None or replica.leader is None or len(self._replicas) == 1:
+        leader = self._replica(group).leader
+        if leader is None or len(self._replicas) == 1:
             self._led[group] = APART
         else:
-            self._led[group] = self._leaders.setdefault(replica.leader, len(self._leaders))
+            self._led[group] = self._leaders.setdefault(leader, len(self._leaders))
 
     def _replica(self, group: int) -> Replica:
         replica = self._replicas[group]

@@ -84,7 +84,6 @@ class Router:
         self._runtime = runtime
         self._peers = peers
         self._slots = slots
-        self._group_of = slots.group_of
         self._placement = placement
         self._replicas = replicas
         self._limits = limits
@@ -140,7 +139,7 @@ class Router:
         if consistency is Consistency.LINEARIZABLE:
             self.submit((Get(key),), deadline, finish)
             return future
-        group, kind = self._group_of(key), _READ_KIND[consistency]
+        group, kind = self._slots.group_of(key), _READ_KIND[consistency]
         ticket = Ticket(group, kind, (Get(key),), len(key), deadline, finish, self._on_end)
         ticket.max_staleness_s = max_staleness
         self._admit(ticket)
@@ -178,22 +177,22 @@ class Router:
                 way = self._joint_reads.ways[group]
                 if way == APART:
                     self._gather(group, _READ, ops, size, deadline, finish)
-                elif self._full(1, size):
-                    finish([_UNAVAILABLE])
                 else:
-                    joint = self._gatherer.joint(way, size, deadline)
-                    joint.groups.append(group)
-                    joint.add(ops, size, finish)
+                    self._join(way, (group,), ops, size, deadline, finish)
                 return
             if type(op) is Set:
-                group, size = self._group_of(op.key), len(op.key) + len(op.value)
+                group, size = self._slots.group_of(op.key), len(op.key) + len(op.value)
                 self._gather(group, _WRITE, ops, size, deadline, finish)
                 return
         plain = not atomic and max_staleness is None and len(ops) > 0
         if plain and group is None and type(ops[0]) is Get and self._slots.groups > 1:
             kind, size = alike(ops)
-            if kind is _READ and self._join(ops, size, deadline, finish):
-                return
+            if kind is _READ:
+                groups = [self._slots.group_of(cast(Get, op).key) for op in ops]
+                way = self._joint_reads.way_of(groups)
+                if way != APART:
+                    self._join(way, groups, ops, size, deadline, finish)
+                    return
         if group is None:
             group = self._only_group(ops)
         if group is not None and not atomic:
@@ -206,15 +205,15 @@ class Router:
                 if self._full(len(ops), size):
                     finish([_UNAVAILABLE] * len(ops))
                 else:
-                    self._gatherer.spread(kind, ops, self._group_of, deadline, finish)
+                    self._gatherer.spread(kind, ops, self._slots.group_of, deadline, finish)
                 return
-        for number, part in scatter(ops, self._group_of, finish).items():
+        for number, part in scatter(ops, self._slots.group_of, finish).items():
             asked = part.as_one() if atomic else part.ops
             self._start(number, asked, deadline, part.done, max_staleness)
 
     def _only_group(self, ops: Sequence[Read | Write]) -> int | None:
         """The group of all keys; ``None``: of several, or some operation has no key."""
-        only, group_of = None, self._group_of
+        only, group_of = None, self._slots.group_of
         for op in ops:
             key = op.key if type(op) is Get or type(op) is Set else key_of(op)
             if key is None:
@@ -302,20 +301,22 @@ class Router:
         else:
             self._gatherer.add(group, kind, ops, size, deadline, done)
 
-    def _join(self, ops: Sequence[Read | Write], size: int, deadline: float, done: Done) -> bool:
-        """The same for nothing but ``Get``, of any groups; False: they cannot be joint."""
-        slots = self._slots
-        groups = [slots.group_of(cast(Get, op).key) for op in ops]
-        way = self._joint_reads.way_of(groups)
-        if way == APART:
-            return False
+    def _join(
+        self,
+        way: int,
+        groups: Sequence[int],
+        ops: Sequence[Read | Write],
+        size: int,
+        deadline: float,
+        done: Done,
+    ) -> None:
+        """The same for nothing but ``Get``, of these groups, with others that go the same way."""
         if self._full(len(ops), size):
             done([_UNAVAILABLE] * len(ops))
         else:
             joint = self._gatherer.joint(way, size, deadline)
             joint.groups.extend(groups)
             joint.add(ops, size, done)
-        return True
 
     def _full(self, count: int, size: int) -> bool:
         """Whether so many more operations and bytes are too many; if not, they are counted."""

@@ -74,16 +74,12 @@ class Rounds:
                 return False
         if self._open:
             return True
-        if self._lull.active:
-            self._waiting[wake] = None
-            return False
-        if self._left == 0:
-            return True
-        left = self._started + ROUND_APART_S - self._runtime.now()
-        if left <= 0:
-            return True
+        if not self._lull.active:
+            left = self._started + ROUND_APART_S - self._runtime.now()
+            if self._left == 0 or left <= 0:
+                return True
+            self._limit(left)
         self._waiting[wake] = None
-        self._limit(left)
         return False
 
     def _limit(self, seconds: float) -> None:

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from raftcache.lull import TURNS, Lull
 from raftcache.ops import Result, Set, Status
 from tests.core.conftest import Stage
 from tests.core.test_gathering import entries
-
-
-class Turns:
-    """A runtime whose turns the test ends."""
-
-    def __init__(self) -> None:
-        self.soon: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-
-    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
-        self.soon.append((function, args))
-
-    def end(self) -> None:
-        soon, self.soon = self.soon, []
-        for function, args in soon:
-            function(*args)
+from tests.raft.test_pace import Turns
 
 
 def test_a_rest_lasts_for_some_turns_however_often_it_is_begun() -> None:
@@ -35,12 +20,12 @@ def test_a_rest_lasts_for_some_turns_however_often_it_is_begun() -> None:
     for _ in range(2):
         lull.begin()
         for _ in range(TURNS - 1):
-            turns.end()
+            turns.end_turn()
             lull.begin()
             assert lull.active and not ends
-        turns.end()
+        turns.end_turn()
         assert ends == [False]
-        turns.end()
+        turns.end_turn()
         assert ends == [False] and not turns.soon
         ends.clear()
 
